@@ -1,0 +1,1 @@
+"""The checks: evidence about a model in, findings and verdicts out."""

@@ -1,0 +1,175 @@
+"""The five gateways: what each asks of a target, and what it says when the answer is no."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationRequest, Message
+from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.oracle_spec import GarbageSpec
+from pytest_aprqa.engines.engine import EngineCrashed, InvalidRequest, LoadFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_aprqa.checks.integrity_finding import Expectations
+    from pytest_aprqa.engines.engine import Engine
+
+PROBE_TIMEOUT_S = 120.0
+"""Limit of one probe. A playbook's `timeout_ms` bounds scenarios, not the gateways."""
+PROBE_TOKENS = 24
+_SHOWN = 100
+
+PLAIN_PROBES = ("The capital of France is", "2 + 2 =")
+CHAT_PROBES = ("Hello", "What is 2 + 2?")
+STRESS_PROBES = (
+    "\u00e9\u00e8\u00fc \u4f60\u597d\u4e16\u754c \u041f\u0440\u0438\u0432\u0435\u0442 \U0001f389",
+    " ",
+    "a" * 64,
+    "{}[]()<>\"'`;:\n\t\\0",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    """One probe and the model's answer to it."""
+
+    question: str
+    chat: bool
+    completion: Completion
+
+    def __str__(self) -> str:
+        kind = "chat" if self.chat else "run"
+        text = self.completion.text
+        shown = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+        return f"{kind} {self.question!r} → {shown!r}"
+
+
+def check_integrity(
+    target: str, directory: Path, expectations: Expectations | None
+) -> GatewayResult:
+    """G0: config, tokenizer and every shard's header and values agree; nothing is executable."""
+    from pytest_aprqa.checks.integrity import inspect
+
+    began = time.perf_counter()
+    report = inspect(directory, expectations=expectations)
+    findings = [finding.message for finding in report.findings]
+    unjudged = [f"not judged: {text}" for text in report.not_judged]
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        return _result(Gateway.G0, target, False, findings[0] + more, findings + unjudged, began)
+    return _result(Gateway.G0, target, True, Gateway.G0.assertion, unjudged, began)
+
+
+def check_load(target: str, load: Callable[[], Engine]) -> tuple[GatewayResult, Engine | None]:
+    """G1: the engine loads the model; the engine comes with a pass and only then."""
+    began = time.perf_counter()
+    try:
+        engine = load()
+    except LoadFailed as failure:
+        return _result(Gateway.G1, target, False, str(failure), [], began), None
+    details = [f"{key}: {value}" for key, value in engine.describe().items()]
+    reason = f"loaded by {engine.name} {engine.version} on {engine.device}"
+    return _result(Gateway.G1, target, True, reason, details, began), engine
+
+
+def check_answers(target: str, engine: Engine) -> tuple[GatewayResult, tuple[ProbeAnswer, ...]]:
+    """G2: every plain probe, and every chat probe where there is a template, gets an answer."""
+    began = time.perf_counter()
+    answers: list[ProbeAnswer] = []
+    for question, chat in _probes(engine):
+        try:
+            answers.append(_ask(engine, question, chat=chat))
+        except EngineCrashed as crash:
+            reason = f"the engine crashed on {question!r}: {crash.error}"
+            details = [*map(str, answers), crash.traceback_tail]
+            return _result(Gateway.G2, target, False, reason, details, began), tuple(answers)
+    silent = [a for a in answers if not a.completion.text.strip()]
+    late = [a for a in answers if a.completion.finish_reason is FinishReason.TIMEOUT]
+    details = [str(answer) for answer in answers]
+    if late:
+        reason = f"no complete answer to {late[0].question!r} within {PROBE_TIMEOUT_S:.0f} s"
+        return _result(Gateway.G2, target, False, reason, details, began), tuple(answers)
+    if silent:
+        reason = f"{len(silent)} of {len(answers)} answers are empty, the first to "
+        reason += repr(silent[0].question)
+        return _result(Gateway.G2, target, False, reason, details, began), tuple(answers)
+    reason = f"{len(answers)} of {len(answers)} probes answered"
+    return _result(Gateway.G2, target, True, reason, details, began), tuple(answers)
+
+
+def check_no_crash(target: str, engine: Engine) -> GatewayResult:
+    """G3 in its probes: unusual prompts crash nothing. A crash in a later item fails it too."""
+    began = time.perf_counter()
+    details: list[str] = []
+    for question in STRESS_PROBES:
+        for chat in (False, True) if engine.has_chat_template else (False,):
+            try:
+                details.append(str(_ask(engine, question, chat=chat)))
+            except EngineCrashed as crash:
+                reason = f"the engine crashed on {question!r}: {crash.error}"
+                details.append(crash.traceback_tail)
+                return _result(Gateway.G3, target, False, reason, details, began)
+            except InvalidRequest as refused:
+                details.append(f"{question!r} refused: {refused}")
+    return _result(Gateway.G3, target, True, "no probe crashed the engine", details, began)
+
+
+def check_not_garbage(target: str, answers: Sequence[ProbeAnswer]) -> GatewayResult:
+    """G4: fewer than half of G2's answers are garbage.
+
+    Half, because a healthy base model may loop on one short prompt under greedy decoding; a
+    broken one is garbage on all.
+    """
+    from pytest_aprqa.oracles import build_oracle
+
+    began = time.perf_counter()
+    oracle = build_oracle(GarbageSpec())
+    verdicts = [oracle.judge(answer.question, answer.completion.text) for answer in answers]
+    bad = [(a, v) for a, v in zip(answers, verdicts, strict=True) if not v.corroborated]
+    details = [f"{a}: {v.ruling}: {v.reason}" for a, v in zip(answers, verdicts, strict=True)]
+    if 2 * len(bad) >= len(answers):
+        answer, verdict = bad[0] if bad else (None, None)
+        reason = f"{len(bad)} of {len(answers)} answers are garbage"
+        if answer is not None and verdict is not None:
+            reason += f", the first to {answer.question!r}: {verdict.reason}"
+        return _result(Gateway.G4, target, False, reason, details, began)
+    reason = f"{len(answers) - len(bad)} of {len(answers)} answers are not garbage"
+    return _result(Gateway.G4, target, True, reason, details, began)
+
+
+def _probes(engine: Engine) -> list[tuple[str, bool]]:
+    plain = [(question, False) for question in PLAIN_PROBES]
+    chat = [(question, True) for question in CHAT_PROBES]
+    return plain + chat if engine.has_chat_template else plain
+
+
+def _ask(engine: Engine, question: str, *, chat: bool) -> ProbeAnswer:
+    request = GenerationRequest(
+        prompt=None if chat else question,
+        messages=(Message("user", question),) if chat else (),
+        max_tokens=PROBE_TOKENS,
+        timeout_s=PROBE_TIMEOUT_S,
+    )
+    return ProbeAnswer(question, chat, engine.generate(request))
+
+
+def _result(
+    gateway: Gateway,
+    target: str,
+    passed: bool,
+    reason: str,
+    details: Sequence[str],
+    began: float,
+) -> GatewayResult:
+    return GatewayResult(
+        gateway=gateway,
+        target=target,
+        passed=passed,
+        reason=reason,
+        details=tuple(details),
+        duration_s=round(time.perf_counter() - began, 4),
+    )

@@ -1,0 +1,1 @@
+"""Values and rules of model qualification: standard library and pydantic only."""

@@ -1,0 +1,274 @@
+"""The plan: everything that a run of a playbook owes, worked out before any model is loaded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_aprqa.domain.errors import AprqaError
+from pytest_aprqa.domain.evidence import Narrowing, PlannedRun, PlannedScenario
+from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, Severity, Tier
+from pytest_aprqa.domain.oracle_spec import ArithmeticSpec, GarbageSpec, OracleSpec
+from pytest_aprqa.domain.playbook import Category, Playbook, Scenario
+from pytest_aprqa.domain.tiers import Depth, depth_of, rule_for
+
+DEFAULT_ORACLES: tuple[OracleSpec, ...] = (ArithmeticSpec(), GarbageSpec())
+"""What judges a prompt that names no oracle in a playbook that lists none."""
+
+_SELF_SUFFICIENT = ("garbage", "exact", "regex")
+"""Oracles that fix the text so far that the garbage oracle has nothing to add."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is loaded once: one model in one format (and quantization) on one backend."""
+
+    model_id: str
+    format: Format
+    quantization: Quantization | None
+    backend: Backend
+
+    @property
+    def name(self) -> str:
+        """The target's part of an item's id, such as `gguf-q4_k_m-cpu`."""
+        parts = (self.format, self.quantization, self.backend)
+        return "-".join(part for part in parts if part is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """Which oracles judge a case.
+
+    `named` oracles must each rule, an inapplicable one being a mistake in the playbook; of the
+    `offered` ones those that apply rule.
+    """
+
+    named: tuple[OracleSpec, ...] = ()
+    offered: tuple[OracleSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One scenario put to one target in one modality, every setting resolved."""
+
+    target: Target
+    modality: Modality
+    scenario: str
+    index: int | None
+    """Position in the playbook's `scenarios` or `prompts`; None for a generated scenario."""
+    turns: tuple[str, ...]
+    system: str | None
+    judging: Judging
+    max_tokens: int
+    temperature: float
+    seed: int
+    timeout_ms: int
+    stop: tuple[str, ...]
+    severity: Severity
+    category: Category
+
+    @property
+    def item_name(self) -> str:
+        """The item's name, which identifies the cell by itself.
+
+        Without brackets: pytest 9.2 reads them as parameters and `--lf` then finds no such item.
+        """
+        return f"{self.scenario}-{self.target.name}-{self.modality}"
+
+    @property
+    def question(self) -> str:
+        """What the oracle judges the answer against: the last thing the user said."""
+        return self.turns[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPlan:
+    """One target and the cases it owes, in order."""
+
+    target: Target
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the command line leaves of the matrix; empty means everything."""
+
+    backends: tuple[Backend, ...] = ()
+    formats: tuple[Format, ...] = ()
+    modalities: tuple[Modality, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a run of one playbook at one tier owes."""
+
+    playbook: Playbook
+    tier: Tier | None
+    targets: tuple[TargetPlan, ...]
+    narrowings: tuple[Narrowing, ...]
+
+    def owed(self, file_id: str) -> PlannedRun:
+        """The plan as it stands in evidence, with node ids under the playbook's node id."""
+        return PlannedRun(
+            targets=tuple(entry.target.name for entry in self.targets),
+            scenarios=tuple(
+                _planned(case, file_id) for entry in self.targets for case in entry.cases
+            ),
+            narrowings=self.narrowings,
+        )
+
+
+Generator = Callable[[int], Sequence[Scenario]]
+"""Gives that many generated scenarios, always the same first ones."""
+
+
+def make_plan(
+    playbook: Playbook,
+    *,
+    tier: Tier | None,
+    selection: Selection,
+    generate: Generator,
+) -> Plan:
+    """Expand a playbook: targets × modalities × scenarios, as the tier and the selection allow.
+
+    Raises:
+        AprqaError: when two scenarios of the run would have the same name.
+    """
+    rule = rule_for(tier)
+    matrix = playbook.test_matrix
+    formats = [f for f in playbook.formats if f in rule.formats]
+    backends = [b for b in matrix.backends if b in rule.backends]
+    modalities = [m for m in matrix.modalities if m in rule.modalities]
+    kept = Selection(
+        backends=tuple(b for b in backends if not selection.backends or b in selection.backends),
+        formats=tuple(f for f in formats if not selection.formats or f in selection.formats),
+        modalities=tuple(
+            m for m in modalities if not selection.modalities or m in selection.modalities
+        ),
+    )
+    scenarios = _scenarios(playbook, tier, generate)
+    targets = tuple(
+        TargetPlan(target, _cases(playbook, target, kept.modalities, scenarios))
+        for target in _targets(playbook, kept)
+    )
+    return Plan(
+        playbook=playbook,
+        tier=tier,
+        targets=tuple(entry for entry in targets if entry.cases),
+        narrowings=(
+            *_left_out("--aprqa-format", formats, kept.formats),
+            *_left_out("--aprqa-backend", backends, kept.backends),
+            *_left_out("--aprqa-modality", modalities, kept.modalities),
+        ),
+    )
+
+
+def _left_out(option: str, declared: Sequence[str], kept: Sequence[str]) -> Iterator[Narrowing]:
+    gone = [value for value in declared if value not in kept]
+    if gone:
+        yield Narrowing(cells=", ".join(gone), reason=f"left out by {option} {' '.join(kept)}")
+
+
+def _targets(playbook: Playbook, kept: Selection) -> Iterator[Target]:
+    for format_ in kept.formats:
+        for quantization in _quantizations(playbook, format_):
+            for backend in kept.backends:
+                yield Target(playbook.model.id, format_, quantization, backend)
+
+
+def _quantizations(playbook: Playbook, format_: Format) -> tuple[Quantization | None, ...]:
+    """SafeTensors is qualified as published; the derived formats in every listed quantization."""
+    if format_ is Format.SAFETENSORS or not playbook.model.quantizations:
+        return (None,)
+    return playbook.model.quantizations
+
+
+_Listed = tuple[int | None, Scenario]
+
+
+def _scenarios(playbook: Playbook, tier: Tier | None, generate: Generator) -> list[_Listed]:
+    listed: list[_Listed] = list(enumerate(playbook.scenarios))
+    prompts = playbook.test_matrix.prompts
+    width = len(str(len(prompts)))
+    listed += [
+        (index, Scenario(name=f"prompt_{index + 1:0{width}}", prompt=prompt))
+        for index, prompt in enumerate(prompts)
+    ]
+    depth: Depth = depth_of(
+        tier, listed=len(listed), scenario_count=playbook.test_matrix.scenario_count
+    )
+    generated = generate(depth.generated) if depth.generated else ()
+    taken = [*listed[: depth.listed], *((None, scenario) for scenario in generated)]
+    _require_unique_names([scenario.name for _, scenario in taken])
+    return taken
+
+
+def _require_unique_names(names: Sequence[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise AprqaError(
+                f"{times} scenarios would be named {name!r}: a prompt or a generated scenario has "
+                "the name of a listed one; rename the listed one"
+            )
+
+
+def _cases(
+    playbook: Playbook,
+    target: Target,
+    modalities: Sequence[Modality],
+    scenarios: Sequence[_Listed],
+) -> tuple[Case, ...]:
+    return tuple(
+        _case(playbook, target, modality, index, scenario)
+        for modality in modalities
+        for index, scenario in scenarios
+        if modality in scenario.expands_to(modalities)
+    )
+
+
+def _case(
+    playbook: Playbook, target: Target, modality: Modality, index: int | None, scenario: Scenario
+) -> Case:
+    matrix = playbook.test_matrix
+    turns = scenario.turns if scenario.turns is not None else (scenario.prompt or "",)
+    return Case(
+        target=target,
+        modality=modality,
+        scenario=scenario.name,
+        index=index,
+        turns=turns,
+        system=scenario.system,
+        judging=judging_of(playbook, scenario),
+        max_tokens=scenario.max_tokens or matrix.max_tokens,
+        temperature=(matrix.temperature if scenario.temperature is None else scenario.temperature),
+        seed=matrix.seed if scenario.seed is None else scenario.seed,
+        timeout_ms=scenario.timeout_ms or matrix.timeout_ms,
+        stop=scenario.stop,
+        severity=scenario.severity,
+        category=scenario.category,
+    )
+
+
+def judging_of(playbook: Playbook, scenario: Scenario) -> Judging:
+    """The scenario's own oracle and garbage, or the playbook's oracles where they apply."""
+    garbage = next((o for o in playbook.oracles if o.type == "garbage"), GarbageSpec())
+    if scenario.oracle is None:
+        offered = playbook.oracles or DEFAULT_ORACLES
+        return Judging(offered=offered if garbage in offered else (*offered, garbage))
+    if scenario.oracle.type in _SELF_SUFFICIENT:
+        return Judging(named=(scenario.oracle,))
+    return Judging(named=(scenario.oracle, garbage))
+
+
+def _planned(case: Case, file_id: str) -> PlannedScenario:
+    return PlannedScenario(
+        id=f"{file_id}::{case.target.name}::{case.item_name}",
+        target=case.target.name,
+        backend=case.target.backend,
+        format=case.target.format,
+        modality=case.modality,
+        scenario=case.scenario,
+        category=case.category,
+        severity=case.severity,
+    )

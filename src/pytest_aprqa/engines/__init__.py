@@ -1,0 +1,1 @@
+"""What runs a model: each engine turns a GenerationRequest into a Completion."""

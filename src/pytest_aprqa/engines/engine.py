@@ -1,0 +1,94 @@
+"""What an engine is, and the ways in which it can fail."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_aprqa.domain.errors import AprqaError, Falsified
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_aprqa.domain.completion import Completion, GenerationRequest
+
+TRACEBACK_TAIL = 4
+"""Innermost frames an EngineCrashed keeps."""
+
+
+class Engine(Protocol):
+    """A loaded model that answers requests, one at a time."""
+
+    @property
+    def name(self) -> str:
+        """The library that runs the model, in one word."""
+
+    @property
+    def version(self) -> str:
+        """The library's version."""
+
+    @property
+    def device(self) -> str:
+        """The device that holds the weights, as found on the weights: `cpu`, `cuda:0`."""
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model brings a chat template of its own."""
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of prompt and answer together; None when the model does not say."""
+
+    def generate(self, request: GenerationRequest) -> Completion:
+        """Answer one request.
+
+        Raises:
+            InvalidRequest: the model cannot be asked this; found before anything runs.
+            EngineCrashed: the engine broke while it ran; it can still be asked again.
+        """
+
+    def describe(self) -> Mapping[str, str]:
+        """What ran, for the evidence: versions, device, dtype, threads."""
+
+    def close(self) -> None:
+        """Free the model's memory; the engine answers no more."""
+
+
+class LoadFailed(Falsified):
+    """The model does not load: gateway G1 is falsified; the message is one line."""
+
+
+class EngineCrashed(Exception):
+    """The engine broke while it generated; an outcome to record, neither pass nor set-up error."""
+
+    def __init__(self, error: str, traceback_tail: str = "") -> None:
+        super().__init__(error)
+        self.error = error
+        """The original exception's type and text."""
+        self.traceback_tail = traceback_tail
+        """The innermost frames of the original traceback."""
+
+    @classmethod
+    def from_exception(cls, error: BaseException) -> EngineCrashed:
+        """The record of an exception: its text and the innermost frames it went through."""
+        frames = traceback.extract_tb(error.__traceback__)[-TRACEBACK_TAIL:]
+        return cls(one_line(error), "".join(traceback.format_list(frames)))
+
+
+class InvalidRequest(AprqaError):
+    """The model cannot be asked this, whatever it would answer."""
+
+
+class ContextOverflow(InvalidRequest):
+    """Prompt and answer together are longer than the model's context."""
+
+
+class NoChatTemplate(InvalidRequest):
+    """Chat messages for a model without a chat template: chat does not apply to it."""
+
+
+def one_line(error: BaseException, limit: int = 400) -> str:
+    """An exception's type and text in one line of at most `limit` characters."""
+    text = " ".join(str(error).split())
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,1 @@
+"""The arithmetic oracle: reads a question's expression, and the number an answer claims for it."""

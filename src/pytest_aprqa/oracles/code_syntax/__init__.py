@@ -1,0 +1,1 @@
+"""The code oracle: real parsers, fed what an answer offers as code."""

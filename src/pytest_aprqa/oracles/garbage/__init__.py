@@ -1,0 +1,1 @@
+"""The garbage oracle: what no person and no program would have meant, rule by rule."""

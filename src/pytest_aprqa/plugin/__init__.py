@@ -1,0 +1,1 @@
+"""The only package that knows pytest; it uses pytest's public names alone."""

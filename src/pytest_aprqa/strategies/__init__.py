@@ -1,0 +1,1 @@
+"""Hypothesis strategies for scenarios, and the generated scenarios of a run."""

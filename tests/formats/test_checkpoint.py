@@ -1,0 +1,145 @@
+"""A Hugging Face directory as a checkpoint, and the digests of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pytest_aprqa.formats.checkpoint import (
+    CHUNK_ELEMENTS,
+    Checkpoint,
+    CheckpointError,
+    open_checkpoint,
+    read_json_object,
+    survey_checkpoint,
+)
+from pytest_aprqa.formats.digest import file_hashes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    save_file({"a": np.ones(3, np.float32)}, tmp_path / ONE, metadata={"format": "np"})
+    save_file({"b": np.zeros((2, 2), np.float16)}, tmp_path / TWO)
+    write_index(tmp_path, {"a": ONE, "b": TWO})
+    return tmp_path
+
+
+def write_index(directory: Path, weight_map: Any) -> None:
+    path = directory / "model.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def problem(directory: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(directory)
+    return str(caught.value)
+
+
+def test_shards_are_one_checkpoint(sharded: Path) -> None:
+    checkpoint: Checkpoint = open_checkpoint(sharded)
+    assert {name: info.file.name for name, info in checkpoint.tensors.items()} == {
+        "a": ONE,
+        "b": TWO,
+    }
+    assert checkpoint.metadata == {"format": "np"}
+    assert checkpoint.raw("b").shape == (2, 2)
+    with pytest.raises(CheckpointError, match="there is no tensor 'c'"):
+        checkpoint.raw("c")
+
+
+def test_large_tensors_come_in_bounded_chunks(tmp_path: Path) -> None:
+    values = np.arange(2 * CHUNK_ELEMENTS + 5, dtype=np.float32)
+    save_file({"x": values}, tmp_path / "model.safetensors")
+    chunks = list(open_checkpoint(tmp_path).float32_chunks("x"))
+    assert [chunk.size for chunk in chunks] == [CHUNK_ELEMENTS, CHUNK_ELEMENTS, 5]
+    assert np.array_equal(np.concatenate(chunks), values)
+
+
+def test_index_names_an_unknown_tensor(sharded: Path) -> None:
+    write_index(sharded, {"a": ONE, "b": TWO, "c": TWO})
+    assert problem(sharded).endswith(f"tensor c should be in {TWO}, but it is in no shard")
+
+
+def test_index_names_the_wrong_shard(sharded: Path) -> None:
+    write_index(sharded, {"a": TWO, "b": ONE})
+    assert f"tensor a should be in {TWO}, but it is in {ONE}" in problem(sharded)
+
+
+def test_index_misses_a_tensor(sharded: Path) -> None:
+    save_file({"b": np.zeros(2), "c": np.zeros(2)}, sharded / TWO)
+    assert problem(sharded).endswith(f"tensor c of {TWO} is not in the weight_map")
+
+
+def test_index_misses_a_shard(sharded: Path) -> None:
+    write_index(sharded, {"a": ONE})
+    assert f"shard {TWO} lies beside the index, which does not name it" in problem(sharded)
+
+
+def test_index_beside_a_single_file(sharded: Path) -> None:
+    save_file({"a": np.zeros(2)}, sharded / "model.safetensors")
+    assert "model.safetensors lies beside the index; expected one of them" in problem(sharded)
+
+
+@pytest.mark.parametrize("weight_map", [None, {}, [], {"a": 1}, {"a": None}])
+def test_index_without_a_map(sharded: Path, weight_map: Any) -> None:
+    write_index(sharded, weight_map)
+    assert "weight_map" in problem(sharded)
+
+
+def test_every_problem_is_told(sharded: Path) -> None:
+    (sharded / ONE).write_bytes(b"")
+    (sharded / TWO).unlink()
+    checkpoint, problems = survey_checkpoint(sharded)
+    assert len(problems) == 2
+    assert not checkpoint.tensors
+
+
+def test_link_out_of_the_directory(tmp_path: Path) -> None:
+    save_file({"a": np.zeros(2)}, tmp_path / "secret.safetensors")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    assert "is a link to" in problem(model)
+    assert problem(model).endswith("outside of the model's directory")
+
+
+def test_link_to_the_directory_itself(sharded: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(sharded)
+    assert len(open_checkpoint(link).tensors) == 2
+
+
+def test_json_of_bounded_size(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"a": "' + "x" * 100 + '"}')
+    with pytest.raises(CheckpointError, match="109 bytes; expected JSON of at most 50 bytes"):
+        read_json_object(path, max_bytes=50)
+    assert read_json_object(path)["a"] == "x" * 100
+
+
+def test_file_hashes(sharded: Path) -> None:
+    (sharded / "config.json").write_text("{}")
+    (sharded / "chat_template.jinja").write_text("")
+    (sharded / "additional_chat_templates").mkdir()
+    (sharded / "additional_chat_templates" / "tool.jinja").write_text("")
+    (sharded / "README.md").write_text("not the model")
+    hashes = file_hashes(sharded)
+    assert list(hashes) == [
+        "additional_chat_templates/tool.jinja",
+        "chat_template.jinja",
+        "config.json",
+        ONE,
+        TWO,
+        "model.safetensors.index.json",
+    ]
+    assert hashes["config.json"] == hashlib.sha256(b"{}").hexdigest()
