@@ -9,7 +9,7 @@ from embedded_model import evaluation, training
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL_FOLDER = ROOT / "src" / "pytest_aprqa" / "models" / "aprqa-tiny"
-STEPS = 7500
+STEPS = 6667
 SEED = 0
 DESCRIPTION = """\
 Make the small language model that ships with the plugin.

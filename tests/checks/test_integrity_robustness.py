@@ -59,7 +59,7 @@ def test_junk_in_json_is_found_or_harmless(
         holder[key] = rng.choice(JUNK)
         path.write_text(json.dumps(content))
         for finding in inspect_integrity(path.parent):
-            finding.message.encode()
+            assert finding.message.isprintable()
 
 
 @pytest.fixture

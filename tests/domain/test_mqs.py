@@ -4,7 +4,14 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from run_records import (
+
+from pytest_aprqa.domain.evidence import Narrowing, Outcome
+from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.model import Modality, Severity, Tier
+from pytest_aprqa.domain.mqs import Mqs, PassRate, score_run
+from pytest_aprqa.domain.playbook import Category
+from pytest_aprqa.domain.scoring import Grade, Status
+from tests.domain.run_records import (
     BLOCK,
     CRASH,
     EXCUSED,
@@ -22,13 +29,6 @@ from run_records import (
     record,
     shown,
 )
-
-from pytest_aprqa.domain.evidence import Narrowing, Outcome
-from pytest_aprqa.domain.gates import Gateway, GatewayResult
-from pytest_aprqa.domain.model import Modality, Severity, Tier
-from pytest_aprqa.domain.mqs import Mqs, PassRate, score_run
-from pytest_aprqa.domain.playbook import Category
-from pytest_aprqa.domain.scoring import Grade, Status
 
 Result = tuple[int | None, Grade | None, Status]
 NOTHING: Result = (None, None, Status.PENDING)

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from run_records import (
+
+from pytest_aprqa.domain.errors import AprqaError
+from pytest_aprqa.domain.evidence import PlannedRun, RunRecord, VerdictRecord
+from pytest_aprqa.domain.gates import Gateway
+from pytest_aprqa.domain.model import Severity, Tier
+from pytest_aprqa.domain.mqs import Mqs, score_run
+from pytest_aprqa.domain.playbook import Category
+from pytest_aprqa.domain.scoring import Status
+from pytest_aprqa.domain.verdict import Ruling
+from tests.domain.run_records import (
     BLOCK,
     CRASH,
     FALSE,
@@ -26,15 +35,6 @@ from run_records import (
     record,
     shown,
 )
-
-from pytest_aprqa.domain.errors import AprqaError
-from pytest_aprqa.domain.evidence import PlannedRun, RunRecord, VerdictRecord
-from pytest_aprqa.domain.gates import Gateway
-from pytest_aprqa.domain.model import Severity, Tier
-from pytest_aprqa.domain.mqs import Mqs, score_run
-from pytest_aprqa.domain.playbook import Category
-from pytest_aprqa.domain.scoring import Status
-from pytest_aprqa.domain.verdict import Ruling
 
 SUFFIX = ": the record mixes runs or was edited; run the playbook again"
 

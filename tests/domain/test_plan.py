@@ -162,6 +162,35 @@ def test_smoke_mvp_and_no_tier_do_not_fill_a_short_list(tier: Tier | None) -> No
     ]
 
 
+def test_depth_is_counted_in_each_cell() -> None:
+    chats = tuple(scenario(f"chat{index}", turns=("Hi", "Hello")) for index in range(3))
+    made = plan(
+        playbook(
+            formats=[Format.SAFETENSORS],
+            backends=(Backend.CPU,),
+            modalities=(Modality.RUN, Modality.CHAT),
+            scenarios=(*chats, *listed(4)),
+        ),
+        Tier.SMOKE,
+    )
+    assert [case.scenario for case in cases(made)] == ["s0", "s1", "s2"]
+
+
+def test_a_modality_without_a_listed_scenario_gets_none_made_up_in_mvp() -> None:
+    book = playbook(scenarios=[scenario("talk", turns=("Hi", "Hello"))])
+    assert {case.modality for case in cases(plan(book, Tier.MVP))} == {
+        Modality.CHAT,
+        Modality.SERVE,
+    }
+
+
+def test_a_deep_run_that_its_playbook_keeps_shallow_is_narrowed() -> None:
+    made = plan(small(scenarios=listed(50), scenario_count=1), Tier.DEEP)
+    assert made.narrowings == (
+        Narrowing(cells="run", reason="scenario_count leaves 1 of the tier's 100 scenarios"),
+    )
+
+
 def test_a_smoke_run_of_a_playbook_without_the_ground_truth_asks_nothing() -> None:
     assert plan(playbook(formats=[Format.GGUF]), Tier.SMOKE).targets == ()
 
@@ -243,7 +272,7 @@ def test_an_item_name_tells_scenario_target_and_modality() -> None:
         modalities=(Modality.CHAT,),
         scenarios=[scenario("arithmetic_basic")],
     )
-    assert names(plan(book)) == ["arithmetic_basic[gguf-q4_k_m-gpu-chat]"]
+    assert names(plan(book)) == ["arithmetic_basic-gguf-q4_k_m-gpu-chat"]
 
 
 def test_owed_holds_node_ids_under_the_file_and_the_target() -> None:
@@ -323,7 +352,7 @@ def test_each_option_that_narrows_is_named() -> None:
     selection = Selection((Backend.CPU,), (Format.GGUF,), (Modality.RUN,))
     made = plan(playbook(), selection=selection)
     assert len(made.narrowings) == 3
-    assert names(made) == ["gen_0[gguf-cpu-run]"]
+    assert names(made) == ["gen_0-gguf-cpu-run"]
 
 
 def test_a_selection_of_all_that_is_declared_narrows_nothing() -> None:

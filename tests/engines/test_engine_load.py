@@ -8,7 +8,7 @@ import pytest
 
 from pytest_aprqa.domain.errors import AprqaError, EngineUnavailable, Falsified
 from pytest_aprqa.domain.model import Backend
-from pytest_aprqa.engines.engine import EngineCrashed, LoadFailed, one_line
+from pytest_aprqa.engines.engine import EngineCrashed, LoadFailed, told
 from pytest_aprqa.engines.transformers_engine import load
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def test_loading_leaves_no_trace(
     assert not recwarn.list
 
 
-def test_one_line_keeps_type_and_cuts_length() -> None:
-    assert one_line(ValueError("a\n  b")) == "ValueError: a b"
-    assert one_line(KeyError()) == "KeyError"
-    assert len(one_line(ValueError("x" * 1000))) == 400
+def test_told_keeps_the_type_and_cuts_the_length() -> None:
+    assert told(ValueError("a\n  b")) == "ValueError: a b"
+    assert told(KeyError()) == "KeyError"
+    assert len(told(ValueError("x" * 1000))) == 400

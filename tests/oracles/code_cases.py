@@ -6,6 +6,9 @@ from __future__ import annotations
 
 # (language or None, question, answer, right, why)
 CASES: tuple[tuple[str | None, str, str, bool, str], ...] = (
+    (None, 'def fibonacci(n):', 'Here it is:\n\ndef fibonacci(n):\n    return n\n\nIt returns n.', True, 'restated, prose around'),
+    (None, 'def fibonacci(n):', 'Here it is:\n\ndef fibonacci(n):\n    return n n\n\nIt returns n.', False, 'restated with an error'),
+    (None, 'def fibonacci(n):', 'Here it is:\n\ndef fibonacci(n):\n    # nothing', False, 'restated, only a comment'),
     (None, 'Write a Python function that adds two numbers.', '```python\ndef add(a, b):\n    return a + b\n```', True, 'fenced'),
     (None, 'Write a Python function that adds two numbers.', 'Sure!\n\n```py\ndef add(a, b):\n    return a + b\n```\nIt adds.', True, 'prose around'),
     (None, 'Write a Python function that adds two numbers.', '```\ndef add(a, b):\n    return a + b\n```', True, 'untagged fence'),

@@ -156,8 +156,39 @@ BLIND: tuple[tuple[str, bool, str], ...] = (
     ('To be, or not to be, that is the question.', True, 'written blind'),
 )
 
-# Garbage that no rule finds: words of real pieces, or keys in a row.
+# Garbage that no rule finds: words of real pieces, keys in a row, a short loop of digits.
 MISSED: tuple[str, ...] = (
+    '1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1.',
     'asdfghjkl qwertyuiop zxcvbnm asdfgh',
     'rawdownload cloneembedreportprint rawdownloadcloneembedreportprint PsyNetMessage guiActiveUn',
+)
+
+# Written before the second version had seen them: 2 of 27 were judged against their label.
+BLIND_2: tuple[tuple[str, bool, str], ...] = (
+    ('def f(x):\n    return x\n\n\ndef g(x):\n    return x\n', True, 'written blind'),
+    ('The answer is the answer is the answer is the answer is the answer is', False, 'written blind'),
+    ("I'm sorry, I can't help with that.", True, 'written blind'),
+    ('\n\n\nParis', True, 'written blind'),
+    ('assistant\nParis', True, 'written blind'),
+    ('Paris Paris Paris Paris Paris Paris Paris Paris', False, 'written blind'),
+    ('\u3001\u3001\u3001\u3001\u3001\u3001\u3001\u3001\u3001\u3001\u3001\u3001', False, 'written blind'),
+    ('                    x', True, 'written blind'),
+    ('import os\nimport os\nimport os\nimport os\nimport os\nimport os', False, 'written blind'),
+    ('\u4f60\u597d\u4f60\u597d\u4f60\u597d\u4f60\u597d\u4f60\u597d\u4f60\u597d\u4f60\u597d\u4f60\u597d\u4f60\u597d\u4f60\u597d', False, 'written blind'),
+    ('\u4f60\u597d\uff01\u6709\u4ec0\u4e48\u6211\u53ef\u4ee5\u5e2e\u52a9\u4f60\u7684\u5417\uff1f', True, 'written blind'),
+    ('| a | b |\n|---|---|\n| 1 | 2 |', True, 'written blind'),
+    ('https://example.com/a/b/c?d=e&f=g', True, 'written blind'),
+    ("C'est la vie, mon ami : \xabtr\xe8s bien\xbb !", True, 'written blind'),
+    ('\u202b\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd\u202c', True, 'written blind'),
+    ('$$\\int_0^1 x^2 dx = \\frac{1}{3}$$', True, 'written blind'),
+    ('A B C D E F G H I J K L M N O P Q R S T U V W X Y Z', True, 'written blind'),
+    ('...and then... and then... and then...', True, 'written blind'),
+    ('Reasons: (1) cost; (2) speed; (3) size.', True, 'written blind'),
+    ('</think>\nParis', True, 'written blind'),
+    ('<think>Let me think.</think>Paris', True, 'written blind'),
+    ('<html><body><p>Hi</p></body></html>', True, 'written blind'),
+    ('\xc3', True, 'written blind'),
+    ('\xa0', False, 'written blind'),
+    ('a\u0301e\u0301', True, 'written blind'),
+    ('Z\u0351\u036b\u0343\u036a\u0302\u036b\u033d\u034f\u0334\u0319\u0324a\u0321\u0337l\u0318\u0349\u0358g\u0322\u0335o\u0336\u0325 \u0338\u0328\u033b', False, 'written blind'),
 )

@@ -84,3 +84,28 @@ NOT_APPLICABLE: tuple[tuple[dict[str, Any], str], ...] = (
     ({"min_relevance": 0.3}, "What is it?"),
     ({"json_schema": {"type": "nonsense"}}, "Describe Ann."),
 )
+
+# Written before the second version had seen them: none of 21 was judged against its label.
+BLIND_2: tuple[tuple[dict[str, Any], str, str, bool, str], ...] = (
+    ({}, 'What is the largest planet?', 'Jupiter', True, 'written blind'),
+    ({}, 'Explain photosynthesis.', 'Photosynthesis is how plants turn light into sugar.', True, 'written blind'),
+    ({}, 'Explain photosynthesis.', 'Explain photosynthesis.', False, 'written blind'),
+    ({}, 'List 3 fruits', 'apple banana cherry', False, 'written blind'),
+    ({}, 'List 3 fruits', 'Apple, banana, cherry', True, 'written blind'),
+    ({}, 'List 3 fruits', 'Sure! Here are 3 fruits:\n\n1. Apple\n2. Banana\n3. Cherry\n\nLet me know if you need more!', True, 'written blind'),
+    ({}, 'Give me five words that rhyme with cat.', 'bat, hat, mat, rat, sat', True, 'written blind'),
+    ({}, 'Name the three states of matter.', 'Solid, liquid, and gas.', True, 'written blind'),
+    ({}, 'Name the three states of matter.', 'The three states of matter are solid, liquid and gas.', True, 'written blind'),
+    ({}, 'What are two benefits of sleep?', 'Sleep improves memory and mood.', True, 'written blind'),
+    ({}, 'Summarize the plot of Hamlet in two sentences.', 'Prince Hamlet seeks revenge on Claudius. In the end, nearly everyone dies.', True, 'written blind'),
+    ({}, 'Who is the president of France?', 'Emmanuel Macron is the president.', True, 'written blind'),
+    ({}, 'When was Dr. King born?', 'He was born on January 15, 1929.', True, 'written blind'),
+    ({}, 'How many days are in a week?', 'There are seven.', True, 'written blind'),
+    ({}, 'Answer with yes or no: is 4 even?', 'yes', True, 'written blind'),
+    ({}, 'Answer with yes or no: is 4 even?', '4 is even', False, 'written blind'),
+    ({}, 'Output only JSON: the name Ann', '```\n{"name": "Ann"}\n```', True, 'written blind'),
+    ({}, 'What is JSON?', 'JSON is a text format for data.', True, 'written blind'),
+    ({}, 'In one word, what color is the sky?', 'Blue', True, 'written blind'),
+    ({}, 'In one word, what color is the sky?', 'The sky is blue', False, 'written blind'),
+    ({}, 'Tell me three jokes.', '1. Knock knock.\n\n2. Why did the chicken cross?\n\n3. A bar.', True, 'written blind'),
+)

@@ -7,10 +7,10 @@ from typing import Any
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from playbook_texts import read
-from test_playbook_schema import VALID
 
 from pytest_aprqa.domain.errors import PlaybookError
+from tests.playbooks.playbook_texts import read
+from tests.playbooks.test_playbook_schema import VALID
 
 WORDS = st.sampled_from(
     re.findall(

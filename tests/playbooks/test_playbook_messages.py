@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from playbook_texts import problems
 
 from pytest_aprqa.domain.errors import PlaybookError
 from pytest_aprqa.formats.playbook_yaml import read_playbook
 from pytest_aprqa.formats.yaml_source import MAX_BYTES
+from tests.playbooks.playbook_texts import problems
 
 NOT_YET = (
     "this version does not run this section yet and ignores nothing: "

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from playbook_texts import read
 
 from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, Severity
 from pytest_aprqa.domain.oracle_spec import (
@@ -29,6 +28,7 @@ from pytest_aprqa.domain.playbook import (
     TestMatrix,
 )
 from pytest_aprqa.formats.playbook_yaml import read_playbook
+from tests.playbooks.playbook_texts import read
 
 SHORT = """\
 # yaml-language-server: $schema=playbook.schema.json

@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playbook_texts import problems, read
 
 from pytest_aprqa.domain.model import Format, Quantization
 from pytest_aprqa.domain.oracle_spec import ArithmeticSpec, GarbageSpec
+from tests.playbooks.playbook_texts import problems, read
 
 # Not named *.playbook.yaml, or pytest would collect them.
 SAMPLES = Path(__file__).parent / "samples"

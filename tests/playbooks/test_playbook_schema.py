@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from playbook_texts import problems
-from test_playbook_reading import LONG, SHORT
-from test_playbook_samples import SECTIONS, sample, without
 
 from pytest_aprqa.formats.playbook_yaml import playbook_json_schema
+from tests.playbooks.playbook_texts import problems
+from tests.playbooks.test_playbook_reading import LONG, SHORT
+from tests.playbooks.test_playbook_samples import SECTIONS, sample, without
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,17 +40,20 @@ def test_the_written_schema_is_current() -> None:
     assert main(["--check"]) == 0, "run tools/write_schemas.py"
 
 
-def test_a_stale_schema_is_found_and_written(
+def test_stale_schemas_are_found_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main = runpy.run_path(str(ROOT / "tools" / "write_schemas.py"))["main"]
-    path = tmp_path / "playbooks" / "playbook.schema.json"
-    assert main(["--check"], path=path) == 1
-    assert capsys.readouterr().err == f"{path} is not current; run tools/write_schemas.py\n"
-    assert not path.exists()
-    assert main([], path=path) == 0
-    assert json.loads(path.read_text(encoding="utf-8")) == playbook_json_schema()
-    assert main(["--check"], path=path) == 0
+    playbook = tmp_path / "playbooks" / "playbook.schema.json"
+    evidence = tmp_path / "docs" / "evidence.schema.json"
+    assert main(["--check"], root=tmp_path) == 1
+    assert capsys.readouterr().err == "".join(
+        f"{path} is not current; run tools/write_schemas.py\n" for path in (playbook, evidence)
+    )
+    assert not playbook.exists()
+    assert main([], root=tmp_path) == 0
+    assert json.loads(playbook.read_text(encoding="utf-8")) == playbook_json_schema()
+    assert main(["--check"], root=tmp_path) == 0
 
 
 def test_the_schema_names_itself_and_describes_its_keys() -> None:

@@ -37,6 +37,12 @@ scenarios:
     expected: Paris
 """
 
+INI = """\
+[pytest]
+filterwarnings = error
+addopts = -p no:syrupy
+"""
+
 HEALTHY = {
     "What is 2 + 2?": "4",
     "What is 3 + 4?": "7",
@@ -44,7 +50,7 @@ HEALTHY = {
     "*": "I do not know that yet, but here is a sentence.",
 }
 
-CONFTEST = '''\
+CONFTEST = """\
 import json
 import os
 import signal
@@ -109,7 +115,7 @@ def check_integrity(target, directory, expectations):
 
 choice.load_engine = load_engine
 gateway_checks.check_integrity = check_integrity
-'''
+"""
 
 
 @dataclass
@@ -158,7 +164,7 @@ class Bench:
         (self.root / "model").mkdir()
         (self.root / "model" / "config.json").write_text("{}")
         pytester.makeconftest(CONFTEST)
-        pytester.makefile(".ini", pytest="[pytest]\nfilterwarnings = error\naddopts = -p no:syrupy\n")
+        pytester.makefile(".ini", pytest=INI)
         self.playbook(PLAYBOOK)
         self.script()
 
@@ -167,9 +173,15 @@ class Bench:
         path = self.root / f"{name}.playbook.yaml"
         path.write_text(textwrap.dedent(text), encoding="utf-8")
 
-    def script(self, answers: Mapping[str, str] | None = None, **faults: object) -> None:
+    def script(
+        self,
+        answers: Mapping[str, str] | None = None,
+        *,
+        faults: Mapping[str, bool] | None = None,
+        log: str | None = None,
+    ) -> None:
         """Say what the engine answers, over the healthy script, and what is broken."""
-        script = {"answers": {**HEALTHY, **(answers or {})}, **faults}
+        script = {"answers": {**HEALTHY, **(answers or {})}, "log": log, **(faults or {})}
         (self.root / "script.json").write_text(json.dumps(script))
 
     def run(self, *arguments: str, timeout: float = 120) -> Run:

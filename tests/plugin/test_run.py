@@ -12,10 +12,9 @@ from tests.plugin.conftest import Bench
 MODES = {"serial": ["-n0"], "two workers": ["-n2"], "no xdist": ["-p", "no:xdist"]}
 
 
-@pytest.fixture(params=MODES.values(), ids=MODES.keys())
+@pytest.fixture(params=list(MODES))
 def mode(request: pytest.FixtureRequest) -> list[str]:
-    arguments: list[str] = request.param
-    return arguments
+    return MODES[str(request.param)]
 
 
 def test_a_healthy_model_passes_with_a_provisional_certificate_at_most(
@@ -181,6 +180,14 @@ def test_a_narrowing_option_is_named_and_certifies_nothing(bench: Bench) -> None
     assert run.card("MQS") == "800 / 1000   grade B   status PENDING"
 
 
+def test_a_directory_of_ones_own_is_not_recorded_under_the_playbooks_model(bench: Bench) -> None:
+    (bench.root / "model").rename(bench.root / "mine")
+    run = bench.run("-n0", "--tier=mvp", "--aprqa-model", "mine")
+    assert run.exit == 0
+    assert run.record()["model"]["id"] == "local/mine"
+    assert run.card("model") == "local/mine @ none"
+
+
 def test_without_a_tier_the_run_is_feedback(bench: Bench) -> None:
     run = bench.run("-n0")
     assert run.card("MQS") == "200 / 1000   grade –   status PENDING"
@@ -196,7 +203,7 @@ def test_a_format_without_an_engine_is_skipped_not_passed(bench: Bench) -> None:
 
 
 def test_a_model_without_template_does_not_chat(bench: Bench) -> None:
-    bench.script(**{"no template": True})
+    bench.script(faults={"no template": True})
     run = bench.run("-n0", "--tier=mvp")
     run.result.assert_outcomes(passed=8, skipped=3)
     assert run.card("left out").startswith("safetensors-cpu × chat: the model has no chat template")

@@ -14,7 +14,7 @@ import pytest
 from tests.plugin.conftest import PLAYBOOK, Bench
 from tests.plugin.test_run import MODES
 
-GATEWAY_FAULTS: dict[str, tuple[dict[str, str], dict[str, object], str]] = {
+GATEWAY_FAULTS: dict[str, tuple[dict[str, str], dict[str, bool], str]] = {
     "G0": ({}, {"integrity fails": True}, "config.json says 4 layers, the weights hold 3"),
     "G1": ({}, {"load fails": True}, "tensor model.norm.weight has no place"),
     "G2": ({"Hello": "  "}, {}, "1 of 4 answers are empty, the first to 'Hello'"),
@@ -23,10 +23,9 @@ GATEWAY_FAULTS: dict[str, tuple[dict[str, str], dict[str, object], str]] = {
 }
 
 
-@pytest.fixture(params=MODES.values(), ids=MODES.keys())
+@pytest.fixture(params=list(MODES))
 def mode(request: pytest.FixtureRequest) -> list[str]:
-    arguments: list[str] = request.param
-    return arguments
+    return MODES[str(request.param)]
 
 
 @pytest.mark.parametrize("gateway", GATEWAY_FAULTS)
@@ -34,7 +33,7 @@ def test_a_failed_gateway_zeroes_the_score_and_blocks_the_rest(
     bench: Bench, mode: list[str], gateway: str
 ) -> None:
     answers, faults, reason = GATEWAY_FAULTS[gateway]
-    bench.script(answers, **faults)
+    bench.script(answers, faults=faults)
     run = bench.run("--tier=mvp", *mode)
     number = int(gateway[1])
     assert run.exit == 1
@@ -56,14 +55,14 @@ def test_a_failed_gateway_zeroes_the_score_and_blocks_the_rest(
 
 
 def test_without_xdist_the_session_ends_by_pytest_exit(bench: Bench) -> None:
-    bench.script(**{"load fails": True})
+    bench.script(faults={"load fails": True})
     run = bench.run("-n0", "--tier=mvp")
     assert "Exit: the line is stopped by G1 of safetensors-cpu: tensor model.norm" in run.output
 
 
 def test_a_stop_covers_every_playbook_and_a_block_only_its_own(bench: Bench) -> None:
     bench.playbook(PLAYBOOK, name="other")
-    bench.script(**{"load fails": True})
+    bench.script(faults={"load fails": True})
     stopped = bench.run("-n0", "--tier=mvp")
     assert stopped.result.parseoutcomes() | {"time": 0} == {
         "passed": 1,
@@ -83,7 +82,7 @@ def test_a_stop_covers_every_playbook_and_a_block_only_its_own(bench: Bench) -> 
 def test_a_gateway_that_was_not_selected_still_stands_before_the_scenarios(
     bench: Bench, mode: list[str]
 ) -> None:
-    bench.script(**{"load fails": True})
+    bench.script(faults={"load fails": True})
     run = bench.run("--tier=mvp", "-k", "capital", *mode)
     assert run.exit == 1
     assert run.card("MQS") == "0 / 1000   grade F   status BLOCKED"

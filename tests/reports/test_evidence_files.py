@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from card_records import evidence, plan, record, sums
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pytest_aprqa.domain.errors import AprqaError
@@ -21,8 +21,12 @@ from pytest_aprqa.reports.evidence_files import (
     write_atomically,
     write_record,
 )
+from tests.reports.card_records import evidence, plan, record, sums
 
-AWKWARD = 'a\x00b\x1b[31mred\ud800\udfff \U0001f600\u2028\u202e\ufeff\r\n\x85\x7f"\\end'
+AWKWARD = 'a\x00b\x1b[31mred\udfff\ud800 \U0001f600\u2028\u202e\ufeff\r\n\x85\x7f"\\end'
+
+SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+"""Two code units that JSON cannot tell from the one character they encode."""
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,7 @@ def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 @given(st.text(st.characters(codec=None, categories=None) | st.sampled_from(AWKWARD)))
 def test_any_output_is_read_back_as_the_model_gave_it(folder: Path, text: str) -> None:
+    assume(not SURROGATE_PAIR.search(text))
     told = with_output(text)
     assert read_record(write_record(folder, told)) == told
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from card_records import plan, record, sums
 from hypothesis import given
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
@@ -13,6 +12,7 @@ from pytest_aprqa.domain.mqs import score_run
 from pytest_aprqa.domain.plan import Selection
 from pytest_aprqa.domain.playbook import Scenario
 from pytest_aprqa.reports.scorecard import CardLine, render
+from tests.reports.card_records import plan, record, sums
 
 WRITTEN = ("aprqa-evidence/run/q/evidence.json", "aprqa-evidence/run/q/evidence.jsonl")
 BOTH = (Backend.CPU, Backend.GPU)

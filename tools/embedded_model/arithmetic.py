@@ -230,12 +230,14 @@ def random_problem(rng: random.Random, operators: str = "+-*/", limit: int = 10*
             return problem
 
 
-def ask(rng: random.Random, problem: Problem, phrasing: str) -> Exchange:
-    """Fill a phrasing with a problem."""
+def ask(
+    rng: random.Random, problem: Problem, phrasing: str, word_share: float = NUMBER_WORD_SHARE
+) -> Exchange:
+    """Fill a phrasing with a problem; `word_share` of "a plus b" is written in number words."""
     symbol, operands = problem.operator, (str(problem.left), str(problem.right))
     if symbol in OTHER_SYMBOLS and rng.random() < SYMBOL_SHARE:
         symbol = rng.choice(OTHER_SYMBOLS[symbol])
-    in_words = "{w}" in phrasing and rng.random() < NUMBER_WORD_SHARE
+    in_words = "{w}" in phrasing and rng.random() < word_share
     if in_words and max(problem.left, problem.right) < len(NUMBER_WORDS):
         operands = (NUMBER_WORDS[problem.left], NUMBER_WORDS[problem.right])
     prompt = phrasing.format(

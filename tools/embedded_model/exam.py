@@ -12,6 +12,7 @@ from embedded_model.sample import END_OF_TEXT, Exchange, Problem, Sample, as_cha
 
 EXAM_SEED = "exam"
 TRAINED_PHRASINGS = arithmetic.MAIN_PHRASINGS + arithmetic.OTHER_PHRASINGS
+WORD_PHRASINGS = tuple(phrasing for phrasing in TRAINED_PHRASINGS if "{w}" in phrasing)
 PLAYBOOK: tuple[tuple[str, str], ...] = (
     ("What is 2 + 2?", "4"),
     ("What is 2+2?", "4"),
@@ -69,14 +70,31 @@ def both_formats(exchanges: Iterable[Exchange]) -> list[Question]:
     return questions
 
 
-def _ask_all(problems: Iterable[Problem], phrasings: tuple[str, ...]) -> list[Question]:
+def _ask_all(
+    problems: Iterable[Problem], phrasings: tuple[str, ...], word_share: float = 0.0
+) -> list[Question]:
     rng = random.Random(EXAM_SEED)
-    return both_formats(arithmetic.ask(rng, p, text) for p in problems for text in phrasings)
+    return both_formats(
+        arithmetic.ask(rng, p, text, word_share) for p in problems for text in phrasings
+    )
 
 
 def _ask_one(problems: Iterable[Problem], phrasings: tuple[str, ...]) -> list[Question]:
     rng = random.Random(EXAM_SEED)
-    return both_formats(arithmetic.ask(rng, p, rng.choice(phrasings)) for p in problems)
+    return both_formats(
+        arithmetic.ask(rng, p, rng.choice(phrasings), word_share=0.0) for p in problems
+    )
+
+
+def _told_as_stories(problems: Iterable[Problem]) -> list[Question]:
+    rng = random.Random(EXAM_SEED)
+    exchanges = []
+    for problem in problems:
+        stories = arithmetic.OPERATOR_PHRASINGS[problem.operator]
+        if problem.operator == "-" and arithmetic.result(problem) >= 0:
+            stories += arithmetic.TAKE_AWAY_STORIES
+        exchanges += [arithmetic.ask(rng, problem, story) for story in stories]
+    return both_formats(exchanges)
 
 
 def _sums(limit: int) -> list[Problem]:
@@ -97,6 +115,9 @@ def arithmetic_exam() -> dict[str, list[Question]]:
         "one-digit + -, held-out pairs, trained phrasings": _ask_all(one_digit, TRAINED_PHRASINGS),
         "one-digit + -, all pairs, held-out phrasings": _ask_all(_sums(9), held_out),
         "one-digit + -, held-out pairs, held-out phrasings": _ask_all(one_digit, held_out),
+        "one-digit + -, all pairs, stories and operator phrasings": _told_as_stories(_sums(9)),
+        "one-digit + -, all pairs, in number words": _ask_all(_sums(9), WORD_PHRASINGS, 1.0),
+        "one-digit + -, held-out pairs, in number words": _ask_all(one_digit, WORD_PHRASINGS, 1.0),
         "operands and results up to 20, trained phrasings": _ask_one(to_twenty, TRAINED_PHRASINGS),
         "two-digit + -, held-out pairs, trained phrasings": _ask_one(two_digit, TRAINED_PHRASINGS),
         "two-digit + -, held-out pairs, held-out phrasings": _ask_one(two_digit, held_out),

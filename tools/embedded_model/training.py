@@ -24,7 +24,7 @@ from embedded_model.tokenizer import train_tokenizer
 WORLD = 2
 TOKENIZER_FILE = "tokenizer.json"
 WARM_UP_STEPS = 50
-FIRST_STAGE = 2 / 3  # share of all steps; the rest is the second stage
+FIRST_STAGE = 0.75  # share of all steps; the rest is the second stage
 FLAT_UNTIL = 0.4  # share of the first stage after which the learning rate falls to zero
 BARE_UNTIL = 0.2  # share of the first stage that trains on bare sums only
 SECOND_PEAK = 0.4  # learning rate at the start of the second stage, relative to the first

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_aprqa.checks.integrity_finding import one_line
+from pytest_aprqa.domain.text import one_line
 from pytest_aprqa.engines.transformers_quiet import quiet
 
 if TYPE_CHECKING:

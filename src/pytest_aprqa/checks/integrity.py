@@ -15,11 +15,11 @@ from pytest_aprqa.checks.integrity_finding import (
     IntegrityFinding,
     IntegrityReport,
     bounded,
-    one_line,
 )
 from pytest_aprqa.checks.integrity_tensors import tensor_findings
 from pytest_aprqa.checks.integrity_tokenizer import tokenizer_findings
 from pytest_aprqa.checks.integrity_values import value_findings
+from pytest_aprqa.domain.text import one_line
 from pytest_aprqa.formats.checkpoint import CheckpointError, read_json_object, survey_checkpoint
 
 if TYPE_CHECKING:

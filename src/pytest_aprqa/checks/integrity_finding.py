@@ -46,13 +46,6 @@ class IntegrityReport:
         return not self.findings
 
 
-def one_line(text: object, *, limit: int = 400) -> str:
-    """The text on one line of at most `limit` characters, with nothing a terminal would obey."""
-    flat = " ".join(str(text).split())
-    flat = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in flat)
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
-
-
 def bounded(findings: Iterable[IntegrityFinding]) -> tuple[IntegrityFinding, ...]:
     """At most MAX_FINDINGS_PER_CODE of each code; the last says how many more there are."""
     by_code: dict[str, list[IntegrityFinding]] = {}

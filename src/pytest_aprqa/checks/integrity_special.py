@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_aprqa.checks.integrity_finding import IntegrityFinding, one_line
+from pytest_aprqa.checks.integrity_finding import IntegrityFinding
+from pytest_aprqa.domain.text import one_line
 from pytest_aprqa.formats.checkpoint import CheckpointError, read_json_object
 
 if TYPE_CHECKING:

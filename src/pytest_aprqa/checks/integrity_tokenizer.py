@@ -7,8 +7,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pytest_aprqa.checks.integrity_bpe import bpe_findings, is_byte_level
-from pytest_aprqa.checks.integrity_finding import IntegrityFinding, one_line
+from pytest_aprqa.checks.integrity_finding import IntegrityFinding
 from pytest_aprqa.checks.integrity_special import special_findings, template_findings
+from pytest_aprqa.domain.text import one_line
 from pytest_aprqa.formats.checkpoint import CheckpointError, read_json_object
 
 if TYPE_CHECKING:

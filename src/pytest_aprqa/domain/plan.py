@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_aprqa.domain.errors import AprqaError
@@ -147,9 +147,11 @@ def make_plan(
             m for m in modalities if not selection.modalities or m in selection.modalities
         ),
     )
-    scenarios = _scenarios(playbook, tier, generate)
+    scenarios = {
+        modality: _scenarios(playbook, tier, modality, generate) for modality in kept.modalities
+    }
     targets = tuple(
-        TargetPlan(target, _cases(playbook, target, kept.modalities, scenarios))
+        TargetPlan(target, _cases(playbook, target, scenarios))
         for target in _targets(playbook, kept)
     )
     return Plan(
@@ -160,6 +162,7 @@ def make_plan(
             *_left_out("--aprqa-format", formats, kept.formats),
             *_left_out("--aprqa-backend", backends, kept.backends),
             *_left_out("--aprqa-modality", modalities, kept.modalities),
+            *_too_shallow(tier, {modality: len(found) for modality, found in scenarios.items()}),
         ),
     )
 
@@ -168,6 +171,16 @@ def _left_out(option: str, declared: Sequence[str], kept: Sequence[str]) -> Iter
     gone = [value for value in declared if value not in kept]
     if gone:
         yield Narrowing(cells=", ".join(gone), reason=f"left out by {option} {' '.join(kept)}")
+
+
+def _too_shallow(tier: Tier | None, depths: Mapping[Modality, int]) -> Iterator[Narrowing]:
+    """Cells in which the playbook's own `scenario_count` keeps a deep run from its depth."""
+    promised = rule_for(tier).depth
+    if tier is Tier.DEEP and promised is not None:
+        for modality, depth in depths.items():
+            if depth < promised:
+                reason = f"scenario_count leaves {depth} of the tier's {promised} scenarios"
+                yield Narrowing(cells=modality, reason=reason)
 
 
 def _targets(playbook: Playbook, kept: Selection) -> Iterator[Target]:
@@ -185,21 +198,34 @@ def _quantizations(playbook: Playbook, format_: Format) -> tuple[Quantization | 
 
 
 _Listed = tuple[int | None, Scenario]
+"""A scenario and its position in `scenarios` or `prompts`; None for a generated one."""
 
 
-def _scenarios(playbook: Playbook, tier: Tier | None, generate: Generator) -> list[_Listed]:
-    listed: list[_Listed] = list(enumerate(playbook.scenarios))
+def _listed(playbook: Playbook) -> list[_Listed]:
     prompts = playbook.test_matrix.prompts
     width = len(str(len(prompts)))
-    listed += [
-        (index, Scenario(name=f"prompt_{index + 1:0{width}}", prompt=prompt))
-        for index, prompt in enumerate(prompts)
+    return [
+        *enumerate(playbook.scenarios),
+        *(
+            (index, Scenario(name=f"prompt_{index + 1:0{width}}", prompt=prompt))
+            for index, prompt in enumerate(prompts)
+        ),
     ]
+
+
+def _scenarios(
+    playbook: Playbook, tier: Tier | None, modality: Modality, generate: Generator
+) -> list[_Listed]:
+    """The scenarios of every cell of one modality: those listed for it first, then generated."""
+    listed = _listed(playbook)
+    modalities = playbook.test_matrix.modalities
+    fitting = [entry for entry in listed if modality in entry[1].expands_to(modalities)]
     depth: Depth = depth_of(
-        tier, listed=len(listed), scenario_count=playbook.test_matrix.scenario_count
+        tier, listed=len(fitting), scenario_count=playbook.test_matrix.scenario_count
     )
-    generated = generate(depth.generated) if depth.generated else ()
-    taken = [*listed[: depth.listed], *((None, scenario) for scenario in generated)]
+    fills = rule_for(tier).fills or bool(fitting) or not listed
+    generated = generate(depth.generated) if depth.generated and fills else ()
+    taken = [*fitting[: depth.listed], *((None, scenario) for scenario in generated)]
     _require_unique_names([scenario.name for _, scenario in taken])
     return taken
 
@@ -214,16 +240,12 @@ def _require_unique_names(names: Sequence[str]) -> None:
 
 
 def _cases(
-    playbook: Playbook,
-    target: Target,
-    modalities: Sequence[Modality],
-    scenarios: Sequence[_Listed],
+    playbook: Playbook, target: Target, scenarios: Mapping[Modality, Sequence[_Listed]]
 ) -> tuple[Case, ...]:
     return tuple(
         _case(playbook, target, modality, index, scenario)
-        for modality in modalities
-        for index, scenario in scenarios
-        if modality in scenario.expands_to(modalities)
+        for modality, found in scenarios.items()
+        for index, scenario in found
     )
 
 

@@ -6,6 +6,7 @@ import traceback
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_aprqa.domain.errors import AprqaError, Falsified
+from pytest_aprqa.domain.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,7 @@ class EngineCrashed(Exception):
     def from_exception(cls, error: BaseException) -> EngineCrashed:
         """The record of an exception: its text and the innermost frames it went through."""
         frames = traceback.extract_tb(error.__traceback__)[-TRACEBACK_TAIL:]
-        return cls(one_line(error), "".join(traceback.format_list(frames)))
+        return cls(told(error), "".join(traceback.format_list(frames)))
 
 
 class InvalidRequest(AprqaError):
@@ -87,8 +88,7 @@ class NoChatTemplate(InvalidRequest):
     """Chat messages for a model without a chat template: chat does not apply to it."""
 
 
-def one_line(error: BaseException, limit: int = 400) -> str:
-    """An exception's type and text in one line of at most `limit` characters."""
-    text = " ".join(str(error).split())
-    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+def told(error: BaseException) -> str:
+    """An exception's type and text in one line."""
+    text = str(error).strip()
+    return one_line(f"{type(error).__name__}: {text}" if text else type(error).__name__)

@@ -12,7 +12,7 @@ from pytest_aprqa.engines.engine import (
     EngineCrashed,
     InvalidRequest,
     NoChatTemplate,
-    one_line,
+    told,
 )
 from pytest_aprqa.engines.transformers_load import load_model
 from pytest_aprqa.engines.transformers_quiet import quiet, seeded, torch_threads
@@ -184,7 +184,7 @@ class TransformersEngine:
             )
         except Exception as error:
             raise InvalidRequest(
-                f"the model's chat template refuses the messages: {one_line(error)}"
+                f"the model's chat template refuses the messages: {told(error)}"
             ) from error
 
     def _require_room(self, prompt_tokens: int, max_tokens: int) -> None:

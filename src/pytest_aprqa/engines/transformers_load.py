@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_aprqa.domain.errors import EngineUnavailable
 from pytest_aprqa.domain.model import Backend
-from pytest_aprqa.engines.engine import LoadFailed, one_line
+from pytest_aprqa.engines.engine import LoadFailed, told
 from pytest_aprqa.engines.transformers_quiet import quiet, torch_threads
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def load_model(
             model.to(device)
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise EngineUnavailable(
-                f"{directory}: not enough memory on {device}: {one_line(error)}"
+                f"{directory}: not enough memory on {device}: {told(error)}"
             ) from error
         except ImportError as error:
-            raise EngineUnavailable(f"{directory}: {one_line(error)}") from error
+            raise EngineUnavailable(f"{directory}: {told(error)}") from error
         except LoadFailed:
             raise
         except Exception as error:
-            raise LoadFailed(f"{directory}: {one_line(error)}") from error
+            raise LoadFailed(f"{directory}: {told(error)}") from error
     _require_on_device(model, device)
     return model.eval(), tokenizer
 

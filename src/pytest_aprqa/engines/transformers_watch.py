@@ -64,6 +64,9 @@ class Watch:
         """The text so far: no end token, and nothing from the first stop string on."""
         ends = self.token_ids[-1:] and self.token_ids[-1] in self._end_ids
         text = self._text_of(self.token_ids[:-1] if ends else self.token_ids)
+        if self.finish_reason is not FinishReason.STOP:
+            # The limit may have cut a character in two; its half is not the model's mistake.
+            text = text.removesuffix("\ufffd")
         return text[: min((text.find(s) for s in self._request.stop if s in text), default=None)]
 
     def _reason(self, elapsed: float) -> FinishReason | None:

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
+from pytest_aprqa.domain.text import escaped
+
 QUOTE_LIMIT = 80
 """Characters of a judged text that a reason quotes; one line of a terminal."""
 
 READ_LIMIT = 40_000
 """Characters of an answer read closely: ten times a 1,000-token answer; the rest is runaway."""
-
-_SHORT_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-
-
-def escaped(text: str) -> str:
-    """Return the text with every character that a terminal would not print as an escape."""
-    return "".join(char if char.isprintable() else _escape(char) for char in text)
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    if char in _SHORT_ESCAPES:
-        return _SHORT_ESCAPES[char]
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def quoted(text: str, limit: int = QUOTE_LIMIT) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from pytest_aprqa.domain.gates import Gateway, gateway_item_name
 from pytest_aprqa.domain.model import Severity
 from pytest_aprqa.domain.plan import Case, Plan, Target, TargetPlan, make_plan
 from pytest_aprqa.domain.playbook import Scenario
+from pytest_aprqa.plugin.arguments import playbooks_named
 from pytest_aprqa.plugin.options import Settings, hang_grace, settings_of
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def plan_of(document: PlaybookDocument, settings: Settings) -> Plan:
     )
 
 
-def resolve(document: PlaybookDocument, settings: Settings, say: Any = None) -> ResolvedModel:
+def resolve(
+    document: PlaybookDocument, settings: Settings, say: Callable[[str], None]
+) -> ResolvedModel:
     """Find the model's files.
 
     Raises:
@@ -88,6 +91,19 @@ def resolve(document: PlaybookDocument, settings: Settings, say: Any = None) -> 
     )
 
 
+def download_ahead(config: pytest.Config) -> None:
+    """Get the files of every playbook that the command line names, for the workers to find.
+
+    What is wrong with a playbook or a download is left for the worker's collection to tell.
+    """
+    settings = settings_of(config)
+    for path in playbooks_named(config):
+        try:
+            resolve(read_document(path, config.rootpath), settings, _teller(config))
+        except AprqaError as error:
+            _teller(config)(f"aprqa: {error}")
+
+
 class PlaybookFile(pytest.File):
     """One playbook. A mistake in it is one collection error and hides no other file."""
 
@@ -105,7 +121,7 @@ class PlaybookFile(pytest.File):
             yield self._cannot_run("nothing_to_run", _why_empty(plan))
             return
         try:
-            model = resolve(document, settings, self._say)
+            model = resolve(document, settings, _teller(self.config))
         except ModelUnavailable as error:
             yield self._cannot_run("model_unavailable", str(error))
             return
@@ -123,12 +139,6 @@ class PlaybookFile(pytest.File):
     def _cannot_run(self, name: str, reason: str) -> UnavailableItem:
         item: UnavailableItem = UnavailableItem.from_parent(self, name=name, reason=reason)
         return item
-
-    def _say(self, text: str) -> None:
-        """Progress of a download, past pytest's capture of output."""
-        reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None:
-            reporter.write_line(text)
 
     def _register_gateways(self) -> None:
         manager = self.config.pluginmanager
@@ -269,6 +279,12 @@ class UnavailableItem(pytest.Item):
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         """The playbook's first line."""
         return self.path, 0, self.name
+
+
+def _teller(config: pytest.Config) -> Callable[[str], None]:
+    """Tells the progress of a download on the terminal, past pytest's capture of output."""
+    reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
+    return (lambda text: None) if reporter is None else reporter.write_line
 
 
 def _why_empty(plan: Plan) -> str:

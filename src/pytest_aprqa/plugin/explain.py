@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_aprqa.domain.evidence import Evidence, Outcome
 from pytest_aprqa.domain.gates import GatewayResult, gateway_item_name
+from pytest_aprqa.domain.text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,11 +71,8 @@ def reproduce(node_id: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control and surrogate characters escaped, so that no terminal obeys it."""
-    return "".join(
-        char if char in "\n\t" or char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text
-    )
+    """The text as it may be shown over several lines."""
+    return escaped(text, keep="\n\t")
 
 
 def _block(label: str, text: str) -> Iterable[str]:

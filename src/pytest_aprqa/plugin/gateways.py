@@ -174,11 +174,13 @@ def _integrity(node: TargetNode, station: Station) -> GatewayResult:
 
 
 def _model_record(node: TargetNode, hashes: dict[str, str]) -> ModelRecord:
+    """Which model ran; a directory of the user's own does not run under the playbook's name."""
     subject = node.subject
     model = subject.plan.playbook.model
+    own = node.config.getoption("aprqa_model") is not None
     return ModelRecord(
-        id=model.id,
-        revision=model.revision,
+        id=f"local/{subject.model.directory.name}" if own else model.id,
+        revision="none" if own else model.revision,
         source=subject.model.source,
         commit=subject.model.revision,
         size_category=model.size_category,

@@ -73,6 +73,14 @@ class _Controller:
         self._config = config
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self, config: pytest.Config) -> None:
+        """Download once, here, before the workers look for the models' files."""
+        if config.getoption("aprqa_download"):
+            from pytest_aprqa.plugin.collector import download_ahead
+
+            download_ahead(config)
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell each worker where the run's directory is."""
         from pytest_aprqa.plugin.line import line_of

@@ -21,8 +21,12 @@ _AXES = {
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Add `--tier` and the `--aprqa-*` options."""
-    group = parser.getgroup("aprqa", "model qualification (pytest-aprqa)")
+    """Add `--tier`, the `--aprqa-*` options and their ini keys."""
+    _add_what_is_qualified(parser.getgroup("aprqa", "model qualification (pytest-aprqa)"))
+    _add_how_it_runs(parser)
+
+
+def _add_what_is_qualified(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--tier",
         choices=_TIERS,
@@ -52,6 +56,10 @@ def add_options(parser: pytest.Parser) -> None:
             help=f"run only this {axis}; repeatable. The result names the narrowed scope and "
             "certifies nothing",
         )
+
+
+def _add_how_it_runs(parser: pytest.Parser) -> None:
+    group = parser.getgroup("aprqa")
     group.addoption(
         "--aprqa-gate",
         choices=("stop", "block"),

@@ -6,42 +6,27 @@ hangs (xdist#1323, #1327, #1378). This is the whole `Scheduling` protocol, on pu
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_aprqa.plugin.arguments import playbooks_named
 from pytest_aprqa.plugin.hooks import PLAYBOOK_SUFFIX
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
-_NEVER_SEARCHED = frozenset({".git", ".tox", ".venv", "venv", "node_modules", "__pycache__"})
-
 
 def scheduler_for(config: pytest.Config, log: Any) -> TargetScheduling | None:
     """Our scheduler for runs with playbooks in the modes `load` and `loadscope`; else xdist's."""
     mode = config.getvalue("dist")
-    if mode not in ("load", "loadscope") or not _has_playbook(config):
+    if mode not in ("load", "loadscope") or not any(playbooks_named(config)):
         return None
     from xdist.workermanage import parse_tx_spec_config
 
     return TargetScheduling(config, len(parse_tx_spec_config(config)), scoped=mode == "loadscope")
-
-
-def _has_playbook(config: pytest.Config) -> bool:
-    """Whether a playbook lies in or under one of the run's arguments."""
-    for argument in config.args:
-        path = config.invocation_params.dir / argument.split("::")[0]
-        if path.name.endswith(PLAYBOOK_SUFFIX):
-            return True
-        for _, directories, files in os.walk(path):
-            directories[:] = [d for d in directories if d not in _NEVER_SEARCHED]
-            if any(name.endswith(PLAYBOOK_SUFFIX) for name in files):
-                return True
-    return False
 
 
 class TargetScheduling:

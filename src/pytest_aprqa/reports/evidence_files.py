@@ -38,7 +38,7 @@ def read_record(path: Path) -> RunRecord:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AprqaError(f"{path}: no readable evidence: {error}") from error
     version = data.get("schema_version", "") if isinstance(data, dict) else ""
     if str(version).split(".")[0] != SCHEMA_VERSION.split(".")[0]:

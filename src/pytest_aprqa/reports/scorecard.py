@@ -12,6 +12,7 @@ from pytest_aprqa.domain.evidence import Evidence, Outcome, RunRecord
 from pytest_aprqa.domain.gates import Gateway
 from pytest_aprqa.domain.mqs import CategoryScore, Mqs
 from pytest_aprqa.domain.scoring import Status
+from pytest_aprqa.domain.text import escaped, one_line
 
 Style = Literal["plain", "good", "bad", "warn", "dim", "strong"]
 _SHOWN_FALSIFICATIONS = 10
@@ -107,7 +108,7 @@ def _falsifications(evidence: Iterable[Evidence]) -> Iterator[CardLine]:
     label = "falsified"
     for item in refuted[:_SHOWN_FALSIFICATIONS]:
         name = item.id.rsplit("::", 1)[-1]
-        text = f"{name}: {item.outcome}: {_short(item.reason)}"
+        text = f"{name}: {item.outcome}: {one_line(item.reason, limit=_SHOWN_CHARACTERS)}"
         yield CardLine(_row(label, text), "bad")
         label = ""
     if len(refuted) > _SHOWN_FALSIFICATIONS:
@@ -154,20 +155,11 @@ def _result(mqs: Mqs) -> Iterator[CardLine]:
     yield CardLine(_row("MQS", f"{points}   grade {grade}   status {mqs.status}"), style)
     label = "because"
     for remark in mqs.remarks:
-        yield CardLine(_row(label, _short(remark, 200)), "bad" if style == "bad" else "warn")
+        yield CardLine(
+            _row(label, one_line(remark, limit=200)), "bad" if style == "bad" else "warn"
+        )
         label = ""
 
 
 def _row(label: str, text: str) -> str:
-    return f"  {label:<{_LABEL}}{_inert(text)}"
-
-
-def _short(text: str, limit: int = _SHOWN_CHARACTERS) -> str:
-    flat = " ".join(text.split())
-    safe = _inert(flat)
-    return safe if len(safe) <= limit else safe[: limit - 1] + "…"
-
-
-def _inert(text: str) -> str:
-    """The text without anything that a terminal would obey; what a model said may be in it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f"  {label:<{_LABEL}}{escaped(text)}"

@@ -220,7 +220,9 @@ class Claims:
 
     def chosen(self, claims: list[Statement]) -> tuple[Statement, str | None]:
         """Return the claim that counts, or how the firm claims contradict each other."""
-        firm = [claim for claim in claims if claim.strength == ANSWERED]
+        leads = self.without_operands([c for c in claims if c.strength == ANSWERED])
+        firm = [c for c in leads if c.explicit or c.sides[-1].value not in self.question.operands]
+        firm = firm or [c for c in leads if self.is_value(c.sides[-1])]
         if firm:
             chosen = firm[-1]
             for claim in firm[:-1]:

@@ -192,7 +192,7 @@ def _weighed(statement: Statement, tokens: list[Token]) -> Statement:
     """Return the statement with its strength: what introduces it, and whether it is denied."""
     strength, explicit = statement.strength, False
     at = statement.start - 1
-    negated = _denied(tokens, statement.start)
+    negated = _denied(tokens, statement.start) or _denied_after(tokens, statement.end)
     for _ in range(6):
         if at < 0 or tokens[at].kind in (Kind.STOP, Kind.NUMBER):
             break
@@ -206,7 +206,7 @@ def _weighed(statement: Statement, tokens: list[Token]) -> Statement:
             break
         at -= 1
     if _leads(statement, tokens):
-        strength, explicit = ANSWERED, True
+        strength = ANSWERED
     return Statement(statement.sides, statement.start, statement.end, strength, negated, explicit)
 
 
@@ -222,6 +222,14 @@ def _denied(tokens: list[Token], start: int) -> bool:
         if text not in _FILLER and text not in ("equal", "equals", "equal to"):
             return False
     return False
+
+
+def _denied_after(tokens: list[Token], end: int) -> bool:
+    """Tell `4 is not the answer` and `4 isn't right`."""
+    following = [token.text for token in tokens[end : end + 2]]
+    if following[:1] and following[0] in ("isn't", "isn\u2019t", "wasn't", "wasn\u2019t"):
+        return True
+    return following in (["is", "not"], ["was", "not"])
 
 
 def _leads(statement: Statement, tokens: list[Token]) -> bool:

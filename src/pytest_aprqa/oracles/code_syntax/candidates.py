@@ -48,8 +48,10 @@ def completions(question: str, answer: str) -> Iterator[Candidate]:
     for joint in joints:
         text = begun + joint
         yield Candidate(text + answer, len(text), may_be_cut=True)
-    if answer.startswith(begun.strip()):
-        yield Candidate(answer, len(begun.strip()), may_be_cut=True)
+    restated = answer.find(begun.strip())
+    if restated >= 0 and all(_is_prose(line) for line in answer[:restated].split("\n")):
+        for region in regions(answer[restated:]):
+            yield Candidate(region.text, len(begun.strip()), may_be_cut=region.may_be_cut)
 
 
 def regions(answer: str) -> Iterator[Candidate]:

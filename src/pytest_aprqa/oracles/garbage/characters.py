@@ -14,6 +14,10 @@ PRIVATE_COUNT = 3
 PRIVATE_SHARE = 0.02
 """Their smallest share of the answer: below it, they are icons in a long text."""
 
+MARK_PILES = 2
+"""Letters under three or more combining marks (U+0300-U+036F); Vietnamese stacks two."""
+
+_MARK_PILE = re.compile("[\u0300-\u036f]{3,}")
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad\\s]*")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -32,6 +36,9 @@ def problems(text: str) -> Iterator[str]:
     replacement = text.find("\ufffd")
     if replacement >= 0:
         yield f"replacement character U+FFFD in {around(text, replacement)}"
+    piles = list(_MARK_PILE.finditer(text))
+    if len(piles) >= MARK_PILES:
+        yield f"letters under piles of marks in {around(text, piles[0].start())}"
     if flood := _private_flood(text):
         yield flood
 
