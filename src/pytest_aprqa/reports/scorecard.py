@@ -137,7 +137,10 @@ def _coverage(mqs: Mqs) -> Iterator[CardLine]:
 
 def _result(mqs: Mqs) -> Iterator[CardLine]:
     rate = mqs.rate
-    if rate.total:
+    if mqs.points is None:
+        told = f"none: the run is partial; {rate.passed} of {mqs.executed} asked corroborated"
+        yield CardLine(_row("pass rate", told))
+    elif rate.total:
         percent = floor(rate.value * 1000) / 10  # never rounded up to a threshold it missed
         interval = f"[{rate.lower:.1%}, {rate.upper:.1%}] exact 95 %"
         yield CardLine(
