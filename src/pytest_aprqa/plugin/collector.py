@@ -144,9 +144,10 @@ class PlaybookFile(pytest.File):
         manager = self.config.pluginmanager
         if not manager.hasplugin(GATEWAYS_PLUGIN):
             from pytest_aprqa.plugin import gateways
+            from pytest_aprqa.plugin.conduct import Conduct
 
             manager.register(gateways, GATEWAYS_PLUGIN)
-            manager.register(gateways.Conduct(self.config), "aprqa-conduct")
+            manager.register(Conduct(self.config), "aprqa-conduct")
 
 
 class TargetNode(pytest.Collector):

@@ -1,0 +1,49 @@
+"""What one process knows of a target on its way through the gateways, and of an item's outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_aprqa.domain.evidence import Evidence, ModelRecord
+from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.plugin.explain import facts_of
+
+if TYPE_CHECKING:
+    from pytest_aprqa.checks.gateways import ProbeAnswer
+    from pytest_aprqa.engines.engine import Engine
+    from pytest_aprqa.plugin.collector import ScenarioItem, TargetNode
+
+_EVIDENCE = pytest.StashKey[Evidence]()
+_STATION = pytest.StashKey["Station"]()
+
+
+@dataclass(slots=True)
+class Station:
+    """One target's passage through the gateways in this process."""
+
+    results: dict[Gateway, GatewayResult] = field(default_factory=dict)
+    unreported: list[GatewayResult] = field(default_factory=list)
+    """Results that no test report has carried away yet."""
+    model: ModelRecord | None = None
+    answers: tuple[ProbeAnswer, ...] = ()
+    """What the probes of G2 were answered, for G4."""
+    engine: Engine | None = None
+
+
+def station_of(node: TargetNode) -> Station:
+    """The target's station, empty at first."""
+    return node.stash.setdefault(_STATION, Station())
+
+
+def note(item: ScenarioItem, evidence: Evidence) -> None:
+    """Keep an item's evidence for its report, and its facts for JUnit."""
+    item.stash[_EVIDENCE] = evidence
+    item.user_properties += facts_of(evidence)
+
+
+def noted(item: ScenarioItem) -> Evidence | None:
+    """The evidence that was noted for an item."""
+    return item.stash.get(_EVIDENCE, None)
