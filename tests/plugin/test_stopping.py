@@ -224,6 +224,21 @@ def test_a_playbook_without_weights_is_one_skipped_item_and_no_success(bench: Be
     assert "not qualified: model.playbook.yaml" in run.output
 
 
+@pytest.mark.parametrize("arguments", [["-n0"], ["-n2"]])
+def test_a_download_that_fails_is_told_in_one_line(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
+    monkeypatch.setenv("HF_HOME", str(bench.root / "hub"))
+    text = (bench.root / "model.playbook.yaml").read_text()
+    bench.playbook(text.replace('  local_path: "model"\n', ""))
+    run = bench.run("--tier=mvp", "--aprqa-download", "-rs", *arguments)
+    assert run.exit == 5
+    run.result.assert_outcomes(skipped=1)
+    assert "test/scripted" in run.output
+    assert "Traceback" not in run.output
+
+
 def test_a_broken_playbook_is_one_error_and_hides_no_other(bench: Bench) -> None:
     bench.playbook("model: {}\nsurprise: 1\n", name="broken")
     run = bench.run("-n0", "--tier=mvp", "--continue-on-collection-errors")
