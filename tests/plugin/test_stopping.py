@@ -224,6 +224,26 @@ def test_a_playbook_without_weights_is_one_skipped_item_and_no_success(bench: Be
     assert "not qualified: model.playbook.yaml" in run.output
 
 
+def test_a_record_that_contradicts_itself_is_written_but_not_scored(bench: Bench) -> None:
+    conftest = (bench.root / "conftest.py").read_text()
+    bench.pytester.makeconftest(
+        conftest
+        + """
+from pytest_aprqa.domain import mqs
+from pytest_aprqa.domain.errors import AprqaError
+
+def score_run(record):
+    raise AprqaError("evidence of x::y: severity P1, planned as P0")
+
+mqs.score_run = score_run
+"""
+    )
+    run = bench.run("-n0", "--tier=mvp")
+    assert run.exit == 1
+    assert "  not scored: evidence of x::y: severity P1, planned as P0" in run.result.outlines
+    assert len(run.outcomes()) == 6
+
+
 @pytest.mark.parametrize("arguments", [["-n0"], ["-n2"]])
 def test_a_download_that_fails_is_told_in_one_line(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, arguments: list[str]

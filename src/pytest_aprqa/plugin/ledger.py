@@ -193,9 +193,13 @@ class Ledger:
         """
         for book in self._books.values():
             record = self._record(book)
-            mqs = score_run(record)
             written = self._write(book, record)
-            self._cards.append((book.identity.name, render(record, mqs, written)))
+            try:
+                card = render(record, score_run(record), written)
+            except AprqaError as error:  # the record contradicts itself: no score stands on it
+                card = (CardLine(f"  not scored: {error}", "bad"),)
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self._cards.append((book.identity.name, card))
         asked = any(book.gateways or _asked(book) for book in self._books.values())
         nothing = (self._books or self._idle) and not asked and not self._other_tests
         if nothing and session.exitstatus == pytest.ExitCode.OK:
