@@ -19,13 +19,14 @@ from tests.oracles.garbage_cases import BLIND as GARBAGE_BLIND
 from tests.oracles.garbage_cases import BLIND_2 as GARBAGE_BLIND_2
 from tests.oracles.garbage_cases import CASES as GARBAGE
 from tests.oracles.garbage_cases import MISSED
+from tests.oracles.garbage_cases import SOUP as GARBAGE_SOUP
 from tests.oracles.literal_cases import CONTAINS, EXACT, ONE_OF, REGEX
 from tests.oracles.response_cases import BLIND_2 as RESPONSE_BLIND
 from tests.oracles.response_cases import CASES as RESPONSE
 from tests.oracles.response_cases import NOT_APPLICABLE as RESPONSE_NOT_APPLICABLE
 
 ARITHMETIC_ALL = ARITHMETIC + ARITHMETIC_BLIND + ARITHMETIC_BLIND_2
-GARBAGE_ALL = GARBAGE + GARBAGE_BLIND + GARBAGE_BLIND_2
+GARBAGE_ALL = GARBAGE + GARBAGE_BLIND + GARBAGE_BLIND_2 + GARBAGE_SOUP
 RESPONSE_ALL = RESPONSE + RESPONSE_BLIND
 
 

@@ -16,15 +16,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_aprqa.checks.integrity_finding import Expectations
+    from pytest_aprqa.domain.verdict import Verdict
     from pytest_aprqa.engines.engine import Engine
 
 PROBE_TIMEOUT_S = 120.0
 """Limit of one probe. A playbook's `timeout_ms` bounds scenarios, not the gateways."""
-PROBE_TOKENS = 24
+PROBE_TOKENS = 48
+"""Tokens of a probe's answer: enough text, some 150 characters, to tell soup from sense."""
+SECOND_TEMPERATURE = 0.8
+SECOND_SEEDS = (1, 2)
+"""Sampling of the further answers to a probe whose greedy answer was garbage."""
 _SHOWN = 100
 
-PLAIN_PROBES = ("The capital of France is", "2 + 2 =")
-CHAT_PROBES = ("Hello", "What is 2 + 2?")
+PLAIN_PROBES = ("The capital of France is", "2 + 2 =", "Once upon a time")
+CHAT_PROBES = ("Hello", "What is 2 + 2?", "Who are you? Answer in one sentence.")
+JUDGED_FROM = 12
+"""Characters from which an answer says something about garbage; "122" is neither."""
 STRESS_PROBES = (
     "\u00e9\u00e8\u00fc \u4f60\u597d\u4e16\u754c \u041f\u0440\u0438\u0432\u0435\u0442 \U0001f389",
     " ",
@@ -118,27 +125,45 @@ def check_no_crash(target: str, engine: Engine) -> GatewayResult:
     return _result(Gateway.G3, target, True, "no probe crashed the engine", details, began)
 
 
-def check_not_garbage(target: str, answers: Sequence[ProbeAnswer]) -> GatewayResult:
-    """G4: fewer than half of G2's answers are garbage.
+def check_not_garbage(target: str, engine: Engine, answers: Sequence[ProbeAnswer]) -> GatewayResult:
+    """G4: fewer than half of G2's answers are garbage, greedy and sampled.
 
-    Half, because a healthy base model may loop on one short prompt under greedy decoding; a
-    broken one is garbage on all.
+    Answers too short to tell are left out, unless all are.
+    A healthy base model may loop on a short prompt under greedy decoding, so an answer that was
+    garbage is asked for again with sampling, which breaks loops and leaves soup what it is; every
+    sampled answer must then be sound.
     """
+    began = time.perf_counter()
+    bad: list[tuple[ProbeAnswer, Verdict]] = []
+    details: list[str] = []
+    telling = [a for a in answers if len(a.completion.text.strip()) >= JUDGED_FROM] or answers
+    for answer in telling:
+        verdict = _judge(answer)
+        details.append(f"{answer}: {verdict.ruling}: {verdict.reason}")
+        if verdict.corroborated:
+            continue
+        try:
+            again = [_ask_again(engine, answer, seed) for seed in SECOND_SEEDS]
+        except EngineCrashed as crash:
+            reason = f"the engine crashed on {answer.question!r}: {crash.error}"
+            return _result(Gateway.G4, target, False, reason, details, began)
+        verdicts = [_judge(other) for other in again]
+        details += [f"sampled {a}: {v.ruling}" for a, v in zip(again, verdicts, strict=True)]
+        if not all(other.corroborated for other in verdicts):
+            bad.append((answer, verdict))
+    if bad and 2 * len(bad) >= len(telling):
+        first, verdict = bad[0]
+        reason = f"{len(bad)} of {len(telling)} answers are garbage, the first to "
+        reason += f"{first.question!r}: {verdict.reason}"
+        return _result(Gateway.G4, target, False, reason, details, began)
+    reason = f"{len(telling) - len(bad)} of {len(telling)} answers are not garbage"
+    return _result(Gateway.G4, target, bool(telling), reason, details, began)
+
+
+def _judge(answer: ProbeAnswer) -> Verdict:
     from pytest_aprqa.oracles import build_oracle
 
-    began = time.perf_counter()
-    oracle = build_oracle(GarbageSpec())
-    verdicts = [oracle.judge(answer.question, answer.completion.text) for answer in answers]
-    bad = [(a, v) for a, v in zip(answers, verdicts, strict=True) if not v.corroborated]
-    details = [f"{a}: {v.ruling}: {v.reason}" for a, v in zip(answers, verdicts, strict=True)]
-    if 2 * len(bad) >= len(answers):
-        answer, verdict = bad[0] if bad else (None, None)
-        reason = f"{len(bad)} of {len(answers)} answers are garbage"
-        if answer is not None and verdict is not None:
-            reason += f", the first to {answer.question!r}: {verdict.reason}"
-        return _result(Gateway.G4, target, False, reason, details, began)
-    reason = f"{len(answers) - len(bad)} of {len(answers)} answers are not garbage"
-    return _result(Gateway.G4, target, True, reason, details, began)
+    return build_oracle(GarbageSpec()).judge(answer.question, answer.completion.text)
 
 
 def _probes(engine: Engine) -> list[tuple[str, bool]]:
@@ -147,11 +172,21 @@ def _probes(engine: Engine) -> list[tuple[str, bool]]:
     return plain + chat if engine.has_chat_template else plain
 
 
-def _ask(engine: Engine, question: str, *, chat: bool) -> ProbeAnswer:
+def _ask_again(engine: Engine, answer: ProbeAnswer, seed: int) -> ProbeAnswer:
+    return _ask(
+        engine, answer.question, chat=answer.chat, temperature=SECOND_TEMPERATURE, seed=seed
+    )
+
+
+def _ask(
+    engine: Engine, question: str, *, chat: bool, temperature: float = 0.0, seed: int = 0
+) -> ProbeAnswer:
     request = GenerationRequest(
         prompt=None if chat else question,
         messages=(Message("user", question),) if chat else (),
         max_tokens=PROBE_TOKENS,
+        temperature=temperature,
+        seed=seed,
         timeout_s=PROBE_TIMEOUT_S,
     )
     return ProbeAnswer(question, chat, engine.generate(request))

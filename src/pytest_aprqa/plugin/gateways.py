@@ -190,4 +190,5 @@ def _no_crash(node: TargetNode, station: Station) -> GatewayResult:
 
 
 def _not_garbage(node: TargetNode, station: Station) -> GatewayResult:
-    return check_not_garbage(node.target.name, station.answers)
+    assert station.engine is not None
+    return check_not_garbage(node.target.name, station.engine, station.answers)

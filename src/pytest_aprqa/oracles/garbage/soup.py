@@ -1,8 +1,9 @@
 """Whether the words are drawn from a vocabulary at random, as an untrained model draws them.
 
-Each rule looks at what sits outside code fences, and each needs a pattern that text, code, lists
-and tables do not show: scripts that alternate with nothing between them; several kinds of broken
-word at once; a stretch of words without one that joins words; symbols of every sort without words.
+Each rule but the last looks at what sits outside code fences, and each needs a pattern that text,
+code, lists and tables do not show: scripts that alternate with nothing between them; several kinds
+of broken word at once; a stretch of words without one that joins words; symbols of every sort
+without words; characters that follow each other as pieces of words do (`trigrams`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
+from pytest_aprqa.oracles.garbage import trigrams
 from pytest_aprqa.oracles.garbage.function_words import FUNCTION_WORDS
 from pytest_aprqa.oracles.text import quoted
 
@@ -79,7 +81,7 @@ def problems(text: str, question: str) -> Iterator[str]:
         if found := rule(prose):
             yield found
     asked = frozenset(_CHUNK.findall(question))
-    for found in (_broken_words(prose, asked), _unjoined_words(prose)):
+    for found in (_broken_words(prose, asked), _unjoined_words(prose), trigrams.problem(text)):
         if found:
             yield found
 
