@@ -17,7 +17,7 @@ from tests.plugin.test_run import MODES
 GATEWAY_FAULTS: dict[str, tuple[dict[str, str], dict[str, bool], str]] = {
     "G0": ({}, {"integrity fails": True}, "config.json says 4 layers, the weights hold 3"),
     "G1": ({}, {"load fails": True}, "tensor model.norm.weight has no place"),
-    "G2": ({"Hello": "  "}, {}, "1 of 4 answers are empty, the first to 'Hello'"),
+    "G2": ({"Hello": "  "}, {}, "1 of 6 answers are empty, the first to 'Hello'"),
     "G3": ({" ": "!crash"}, {}, "the engine crashed on ' ': RuntimeError: a layer broke"),
     "G4": ({"*": "the the the the the the the the the the the the"}, {}, "answers are garbage"),
 }
