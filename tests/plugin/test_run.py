@@ -30,6 +30,14 @@ def test_a_healthy_model_passes_with_a_provisional_certificate_at_most(
     assert run.card("coverage").startswith("6 of 6 planned scenarios asked, 0 not")
 
 
+def test_evidence_says_when_and_where_it_was_gathered(bench: Bench, mode: list[str]) -> None:
+    record = bench.run("--tier=mvp", *mode).record()
+    workers = {item["worker"] for item in record["evidence"]}
+    assert workers <= ({"gw0", "gw1"} if mode == ["-n2"] else {"main"})
+    times = [item["timestamp"] for item in record["evidence"]]
+    assert all(record["started"] <= time <= record["finished"] for time in times)
+
+
 def test_every_mode_reports_the_same_items_outcomes_and_score(bench: Bench) -> None:
     bench.script({"What is 3 + 4?": "8"})
     seen = []

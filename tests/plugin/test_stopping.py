@@ -140,6 +140,7 @@ def test_a_killed_worker_is_a_crash_and_nothing_is_lost(bench: Bench) -> None:
     assert run.exit == 1
     outcomes = run.outcomes()
     assert len(outcomes) == 6
+    assert {e["worker"][:2] for e in run.record()["evidence"]} == {"gw"}
     assert outcomes["arithmetic_basic-safetensors-cpu-run"] == "Corroborated"
     assert outcomes["arithmetic_more-safetensors-cpu-run"] == "Crashed"
     assert list(outcomes.values()).count("Blocked") == 4

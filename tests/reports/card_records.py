@@ -86,7 +86,7 @@ def evidence(
         ttft_ms=12.5,
         duration_ms=250.0,
         tokens_per_second=80.0,
-        memory_peak_mb=512.0,
+        memory_peak_mib=512.0,
     )
     told: dict[str, object] = {
         **entry.model_dump(),

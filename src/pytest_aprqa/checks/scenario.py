@@ -104,7 +104,7 @@ def metrics_of(completion: Completion) -> Metrics:
         ttft_ms=None if completion.ttft_s is None else round(completion.ttft_s * 1000, 3),
         duration_ms=round(completion.total_s * 1000, 3),
         tokens_per_second=None if speed is None else round(speed, 2),
-        memory_peak_mb=round(completion.peak_memory_bytes / _MEBIBYTE, 1),
+        memory_peak_mib=round(completion.peak_memory_bytes / _MEBIBYTE, 1),
     )
 
 

@@ -62,7 +62,7 @@ class Metrics(_Record):
     ttft_ms: float | None
     duration_ms: float
     tokens_per_second: float | None
-    memory_peak_mb: float
+    memory_peak_mib: float
 
 
 class RequestRecord(_Record):
@@ -101,6 +101,7 @@ class Evidence(_Record):
     metrics: Metrics | None = None
     engine: Mapping[str, str] = Field(default_factory=dict)
     worker: str = ""
+    """The xdist worker that gathered it, `main` without xdist."""
     timestamp: str = ""
     """When it was recorded, RFC 3339 in UTC."""
 

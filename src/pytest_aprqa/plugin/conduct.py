@@ -15,8 +15,8 @@ from pytest_aprqa.domain.model import Severity
 from pytest_aprqa.domain.playbook import FailurePolicy
 from pytest_aprqa.domain.tiers import rule_for
 from pytest_aprqa.plugin.collector import ScenarioItem, TargetItem
-from pytest_aprqa.plugin.line import in_worker, line_of
-from pytest_aprqa.plugin.station import note, noted, station_of
+from pytest_aprqa.plugin.line import in_worker, line_of, worker_of
+from pytest_aprqa.plugin.station import note, noted, stamped, station_of
 
 
 class Conduct:
@@ -139,7 +139,7 @@ def _payload(item: TargetItem, evidence: Evidence | None) -> dict[str, Any]:
     station = station_of(item.node)
     payload: dict[str, Any] = {}
     if evidence is not None:
-        payload["evidence"] = evidence.model_dump(mode="json")
+        payload["evidence"] = stamped(evidence, worker_of(item.config)).model_dump(mode="json")
     if station.unreported:
         payload["gateways"] = [r.model_dump(mode="json") for r in station.unreported]
         station.unreported.clear()

@@ -34,6 +34,7 @@ from pytest_aprqa.plugin.hooks import PLAYBOOK_SUFFIX
 from pytest_aprqa.plugin.line import line_of
 from pytest_aprqa.plugin.live import LiveLines
 from pytest_aprqa.plugin.options import settings_of
+from pytest_aprqa.plugin.station import stamped
 from pytest_aprqa.reports.evidence_files import JOURNAL, append_line, write_record
 from pytest_aprqa.reports.scorecard import CardLine, render
 
@@ -173,7 +174,8 @@ class Ledger:
         if case is not None:
             target = case.target.name
             evidence = blank_evidence(case, crashitem, Outcome.CRASHED, reason)
-            payload["evidence"] = evidence.model_dump(mode="json")
+            dead = str(report.node.gateway.id)
+            payload["evidence"] = stamped(evidence, dead).model_dump(mode="json")
         else:
             target = crashitem.split("::")[-2]
             result = GatewayResult(gateway=Gateway.G3, target=target, passed=False, reason=reason)

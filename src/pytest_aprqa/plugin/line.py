@@ -106,6 +106,12 @@ def in_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+def worker_of(config: pytest.Config) -> str:
+    """The name of this xdist worker; `main` without xdist."""
+    workerinput: dict[str, Any] = getattr(config, "workerinput", {})
+    return str(workerinput.get("workerid", "main"))
+
+
 def _new_line(config: pytest.Config) -> Line:
     stops_everything = config.getoption("aprqa_gate") == "stop"
     workerinput: dict[str, Any] = getattr(config, "workerinput", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +32,12 @@ class Station:
     answers: tuple[ProbeAnswer, ...] = ()
     """What the probes of G2 were answered, for G4."""
     engine: Engine | None = None
+
+
+def stamped(evidence: Evidence, worker: str) -> Evidence:
+    """The evidence with the worker that gathered it (`main` without xdist) and the time, UTC."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return evidence.model_copy(update={"worker": worker, "timestamp": now})
 
 
 def station_of(node: TargetNode) -> Station:

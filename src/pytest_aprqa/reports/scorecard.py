@@ -93,7 +93,7 @@ def _throughput(evidence: Iterable[Evidence]) -> Iterator[CardLine]:
         waits = [m.ttft_ms for m in metrics if m.ttft_ms is not None]
         speed = f"{tokens / seconds:.0f} tok/s" if seconds > 0 else "no time measured"
         first = f", first token {statistics.median(waits):.0f} ms" if waits else ""
-        memory = max(m.memory_peak_mb for m in metrics)
+        memory = max(m.memory_peak_mib for m in metrics)
         text = f"{target}: {speed}{first} (median), peak {memory:.0f} MiB, {len(items)} requests"
         yield CardLine(_row(label, text))
         label = ""
