@@ -184,6 +184,13 @@ def test_a_modality_without_a_listed_scenario_gets_none_made_up_in_mvp() -> None
     }
 
 
+def test_what_scenario_count_drops_from_an_mvp_run_is_named() -> None:
+    made = plan(small(scenarios=listed(11), scenario_count=1), Tier.MVP)
+    assert made.narrowings == (
+        Narrowing(cells="run", reason="scenario_count leaves 1 of the tier's 11 scenarios"),
+    )
+
+
 def test_a_deep_run_that_its_playbook_keeps_shallow_is_narrowed() -> None:
     made = plan(small(scenarios=listed(50), scenario_count=1), Tier.DEEP)
     assert made.narrowings == (

@@ -60,8 +60,14 @@ from pathlib import Path
 from pytest_aprqa.checks import gateways as gateway_checks
 from pytest_aprqa.domain.completion import Completion, FinishReason
 from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.errors import EngineUnavailable
 from pytest_aprqa.engines import choice
-from pytest_aprqa.engines.engine import EngineCrashed, LoadFailed, NoChatTemplate
+from pytest_aprqa.engines.engine import (
+    EngineCrashed,
+    InvalidRequest,
+    LoadFailed,
+    NoChatTemplate,
+)
 
 SCRIPT = json.loads((Path(__file__).parent / "script.json").read_text())
 
@@ -79,6 +85,8 @@ class ScriptedEngine:
         reason = FinishReason.STOP
         if answer == "!crash":
             raise EngineCrashed("RuntimeError: a layer broke", "  in forward")
+        if answer == "!refuse":
+            raise InvalidRequest("the model's chat template refuses the messages")
         if answer == "!timeout":
             answer, reason = "so far", FinishReason.TIMEOUT
         if answer == "!kill" and os.environ.get("PYTEST_XDIST_WORKER"):
@@ -99,6 +107,8 @@ class ScriptedEngine:
 
 
 def load_engine(target, directory, *, threads=None):
+    if target.backend == "gpu" and SCRIPT.get("no device"):
+        raise EngineUnavailable("torch finds no CUDA device")
     if SCRIPT.get("log"):
         with open(SCRIPT["log"], "a") as stream:
             stream.write(f"load {target.name}\\n")
@@ -114,6 +124,7 @@ def check_integrity(target, directory, expectations):
 
 
 choice.load_engine = load_engine
+choice._has_cuda_driver = lambda: bool(SCRIPT.get("driver"))
 gateway_checks.check_integrity = check_integrity
 """
 

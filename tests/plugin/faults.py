@@ -81,6 +81,12 @@ def remote_code(model: Path) -> None:
     _configure(model, auto_map={"AutoModelForCausalLM": "modeling.Model"})
 
 
+def length_in_words(model: Path) -> None:
+    """tokenizer_config.json gives its length limit in words: every file is sound, loading fails."""
+    path = model / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": "many"}))
+
+
 def every_token_ends(model: Path) -> None:
     """generation_config.json lists every token as an end token: the model answers nothing."""
     path = model / "generation_config.json"

@@ -15,6 +15,7 @@ from tests.plugin.faults import (
     G0_FAULTS,
     Fault,
     every_token_ends,
+    length_in_words,
     noise_for_a_layer,
     wrong_sums,
 )
@@ -69,7 +70,8 @@ def test_g0_stops_a_planted_fault(
 
 
 @pytest.mark.parametrize(
-    ("fault", "gateway"), [(every_token_ends, "G2"), (noise_for_a_layer, "G4")]
+    ("fault", "gateway"),
+    [(length_in_words, "G1"), (every_token_ends, "G2"), (noise_for_a_layer, "G4")],
 )
 def test_later_gateways_stop_what_g0_cannot_see(
     pytester: pytest.Pytester, model: Path, fault: Fault, gateway: str

@@ -168,16 +168,56 @@ def test_one_load_for_each_target(bench: Bench) -> None:
     assert (bench.root / "log").read_text().splitlines() == ["load safetensors-cpu", "close"]
 
 
-def test_gpu_items_are_skipped_and_named_where_there_is_no_device(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("faults", "passed", "reason"),
+    [
+        ({}, 11, "no CUDA device"),
+        # A driver, but a torch without CUDA: only loading tells, after G0.
+        ({"driver": True, "no device": True}, 12, "torch finds no CUDA device"),
+    ],
+    ids=["no driver", "no device"],
+)
+def test_gpu_items_are_skipped_and_named_where_there_is_no_device(
+    bench: Bench, mode: list[str], faults: dict[str, bool], passed: int, reason: str
+) -> None:
     text = (bench.root / "model.playbook.yaml").read_text()
     bench.playbook(text.replace("[cpu]", "[cpu, gpu]"))
-    run = bench.run("-n0", "--tier=mvp")
-    if "no CUDA device" not in run.output:
-        pytest.skip("this machine has a CUDA driver")
+    bench.script(faults=faults)
+    run = bench.run("--tier=mvp", *mode)
     assert run.exit == 0
-    run.result.assert_outcomes(passed=11, skipped=11)
-    assert run.card("left out") == "safetensors-gpu × run, chat: no CUDA device"
+    run.result.assert_outcomes(passed=passed, skipped=22 - passed)
+    assert run.card("left out") == f"safetensors-gpu × run, chat: {reason}"
     assert run.card("MQS") == "800 / 1000   grade B   status PENDING"
+
+
+def test_a_skip_by_a_users_mark_is_no_excuse(bench: Bench) -> None:
+    conftest = (bench.root / "conftest.py").read_text()
+    bench.pytester.makeconftest(
+        conftest
+        + """
+import pytest
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.name.startswith("capital"):
+            item.add_marker(pytest.mark.skip(reason="inconvenient"))
+"""
+    )
+    run = bench.run("-n0", "--tier=mvp")
+    assert run.card("MQS") == "not scored   grade –   status PENDING"
+    assert "partial run: 2 of 6 scenario items in scope have no evidence" in run.output
+
+
+def test_playbooks_of_like_names_keep_their_evidence_apart(bench: Bench) -> None:
+    text = (bench.root / "model.playbook.yaml").read_text().replace('"model"', '"../model"')
+    (bench.root / "model.playbook.yaml").unlink()
+    for directory, name in (("a-b", "q"), ("a", "b-q")):
+        (bench.root / directory).mkdir()
+        bench.playbook(text, name=f"{directory}/{name}")
+    run = bench.run("-n0", "--tier=mvp")
+    assert run.exit == 0
+    assert run.record("a-b/q")["playbook"]["path"] == "a-b/q.playbook.yaml"
+    assert run.record("a/b-q")["playbook"]["path"] == "a/b-q.playbook.yaml"
 
 
 def test_a_narrowing_option_is_named_and_certifies_nothing(bench: Bench) -> None:

@@ -18,6 +18,7 @@ GATEWAY_FAULTS: dict[str, tuple[dict[str, str], dict[str, bool], str]] = {
     "G0": ({}, {"integrity fails": True}, "config.json says 4 layers, the weights hold 3"),
     "G1": ({}, {"load fails": True}, "tensor model.norm.weight has no place"),
     "G2": ({"Hello": "  "}, {}, "1 of 6 answers are empty, the first to 'Hello'"),
+    "G2 refused": ({"Hello": "!refuse"}, {}, "the model cannot be asked 'Hello': the model's chat"),
     "G3": ({" ": "!crash"}, {}, "the engine crashed on ' ': RuntimeError: a layer broke"),
     "G4": ({"*": "the the the the the the the the the the the the"}, {}, "answers are garbage"),
 }
@@ -28,11 +29,12 @@ def mode(request: pytest.FixtureRequest) -> list[str]:
     return MODES[str(request.param)]
 
 
-@pytest.mark.parametrize("gateway", GATEWAY_FAULTS)
+@pytest.mark.parametrize("fault", GATEWAY_FAULTS)
 def test_a_failed_gateway_zeroes_the_score_and_blocks_the_rest(
-    bench: Bench, mode: list[str], gateway: str
+    bench: Bench, mode: list[str], fault: str
 ) -> None:
-    answers, faults, reason = GATEWAY_FAULTS[gateway]
+    answers, faults, reason = GATEWAY_FAULTS[fault]
+    gateway = fault[:2]
     bench.script(answers, faults=faults)
     run = bench.run("--tier=mvp", *mode)
     number = int(gateway[1])

@@ -94,6 +94,10 @@ def check_answers(target: str, engine: Engine) -> tuple[GatewayResult, tuple[Pro
             reason = f"the engine crashed on {question!r}: {crash.error}"
             details = [*map(str, answers), crash.traceback_tail]
             return _result(Gateway.G2, target, False, reason, details, began), tuple(answers)
+        except InvalidRequest as refused:
+            reason = f"the model cannot be asked {question!r}: {refused}"
+            details = [str(answer) for answer in answers]
+            return _result(Gateway.G2, target, False, reason, details, began), tuple(answers)
     silent = [a for a in answers if not a.completion.text.strip()]
     late = [a for a in answers if a.completion.finish_reason is FinishReason.TIMEOUT]
     details = [str(answer) for answer in answers]

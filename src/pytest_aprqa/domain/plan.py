@@ -162,7 +162,7 @@ def make_plan(
             *_left_out("--aprqa-format", formats, kept.formats),
             *_left_out("--aprqa-backend", backends, kept.backends),
             *_left_out("--aprqa-modality", modalities, kept.modalities),
-            *_too_shallow(tier, {modality: len(found) for modality, found in scenarios.items()}),
+            *_too_shallow(playbook, tier, {m: len(found) for m, found in scenarios.items()}),
         ),
     )
 
@@ -173,14 +173,17 @@ def _left_out(option: str, declared: Sequence[str], kept: Sequence[str]) -> Iter
         yield Narrowing(cells=", ".join(gone), reason=f"left out by {option} {' '.join(kept)}")
 
 
-def _too_shallow(tier: Tier | None, depths: Mapping[Modality, int]) -> Iterator[Narrowing]:
-    """Cells in which the playbook's own `scenario_count` keeps a deep run from its depth."""
-    promised = rule_for(tier).depth
-    if tier is Tier.DEEP and promised is not None:
-        for modality, depth in depths.items():
-            if depth < promised:
-                reason = f"scenario_count leaves {depth} of the tier's {promised} scenarios"
-                yield Narrowing(cells=modality, reason=reason)
+def _too_shallow(
+    playbook: Playbook, tier: Tier | None, depths: Mapping[Modality, int]
+) -> Iterator[Narrowing]:
+    """Cells in which the playbook's own `scenario_count` keeps a certifying run from its depth."""
+    if tier not in (Tier.MVP, Tier.DEEP):
+        return
+    for modality, depth in depths.items():
+        promised = rule_for(tier).depth or len(_fitting(playbook, modality))
+        if depth < promised:
+            reason = f"scenario_count leaves {depth} of the tier's {promised} scenarios"
+            yield Narrowing(cells=modality, reason=reason)
 
 
 def _targets(playbook: Playbook, kept: Selection) -> Iterator[Target]:
@@ -213,17 +216,20 @@ def _listed(playbook: Playbook) -> list[_Listed]:
     ]
 
 
+def _fitting(playbook: Playbook, modality: Modality) -> list[_Listed]:
+    modalities = playbook.test_matrix.modalities
+    return [e for e in _listed(playbook) if modality in e[1].expands_to(modalities)]
+
+
 def _scenarios(
     playbook: Playbook, tier: Tier | None, modality: Modality, generate: Generator
 ) -> list[_Listed]:
     """The scenarios of every cell of one modality: those listed for it first, then generated."""
-    listed = _listed(playbook)
-    modalities = playbook.test_matrix.modalities
-    fitting = [entry for entry in listed if modality in entry[1].expands_to(modalities)]
+    fitting = _fitting(playbook, modality)
     depth: Depth = depth_of(
         tier, listed=len(fitting), scenario_count=playbook.test_matrix.scenario_count
     )
-    fills = rule_for(tier).fills or bool(fitting) or not listed
+    fills = rule_for(tier).fills or bool(fitting) or not _listed(playbook)
     generated = generate(depth.generated) if depth.generated and fills else ()
     taken = [*fitting[: depth.listed], *((None, scenario) for scenario in generated)]
     _require_unique_names([scenario.name for _, scenario in taken])

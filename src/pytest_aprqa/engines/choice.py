@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pytest_aprqa.domain.model import Backend, Format, Modality
@@ -51,6 +52,7 @@ def _is_small(directory: Path) -> bool:
     return sum(path.stat().st_size for path in directory.glob("*.safetensors")) < SMALL_BYTES
 
 
+@cache
 def _has_cuda_driver() -> bool:
     for name in _CUDA_DRIVERS:
         try:

@@ -123,7 +123,10 @@ def _evidence_of(
         return known if report.when == "call" or report.skipped else None
     if report.skipped:
         reason = str(call.excinfo.value) if call.excinfo is not None else "skipped"
-        return blank_evidence(item.case, item.nodeid, Outcome.SKIPPED, reason)
+        skipped = blank_evidence(item.case, item.nodeid, Outcome.SKIPPED, reason)
+        # A skip of anybody else's, by a mark say, is no excuse: it leaves the run partial.
+        excused = reason == station_of(item.node).unavailable
+        return skipped.model_copy(update={"excused": excused})
     if call.excinfo is None:
         return None
     error = call.excinfo.value

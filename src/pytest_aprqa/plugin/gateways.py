@@ -117,6 +117,8 @@ def _admit(
     node: TargetNode, gateway: Gateway, check: Callable[[TargetNode, Station], GatewayResult]
 ) -> Station:
     station = station_of(node)
+    if station.unavailable is not None:
+        pytest.skip(station.unavailable)
     if gateway not in station.results:
         result = check(node, station)
         station.results[gateway] = result
@@ -174,7 +176,8 @@ def _load(node: TargetNode, station: Station) -> GatewayResult:
             ),
         )
     except EngineUnavailable as error:
-        pytest.skip(str(error))
+        station.unavailable = str(error)
+        pytest.skip(station.unavailable)
     return result
 
 

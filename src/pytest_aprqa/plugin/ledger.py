@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -136,7 +136,7 @@ class Ledger:
                 description=playbook.description,
                 metadata=dict(playbook.metadata),
             ),
-            directory=self._line.run_dir / _directory_name(file_id),
+            directory=self._line.run_dir / _directory_of(file_id),
         )
 
     @pytest.hookimpl(tryfirst=True)
@@ -264,10 +264,13 @@ def _file_of(node_id: str) -> str:
     return node_id.split("::", 1)[0]
 
 
-def _directory_name(file_id: str) -> str:
-    """A directory for the playbook within the run's own, unlike any other playbook's."""
-    name = file_id.removesuffix(PLAYBOOK_SUFFIX)
-    return name.replace("/", "-").replace("\\", "-").strip(".-") or "playbook"
+def _directory_of(file_id: str) -> PurePosixPath:
+    """Where a playbook's evidence lies in the run's directory: as the playbook lies in the root's.
+
+    A playbook outside the root directory stays inside the run's: its `..` become `up`.
+    """
+    path = PurePosixPath(file_id.removesuffix(PLAYBOOK_SUFFIX).replace("\\", "/"))
+    return PurePosixPath(*("up" if part == ".." else part for part in path.parts if part != "/"))
 
 
 def _skip_reason(report: pytest.TestReport) -> str | None:

@@ -32,6 +32,8 @@ class Station:
     answers: tuple[ProbeAnswer, ...] = ()
     """What the probes of G2 were answered, for G4."""
     engine: Engine | None = None
+    unavailable: str | None = None
+    """Why this machine cannot load the target, where only loading could tell."""
 
 
 def stamped(evidence: Evidence, worker: str) -> Evidence:
