@@ -13,7 +13,7 @@ import pytest
 
 from pytest_aprqa.checks.integrity import Expectations, inspect_integrity
 from pytest_aprqa.checks.integrity_finding import MAX_FINDINGS_PER_CODE
-from pytest_aprqa.formats.checkpoint import survey_checkpoint
+from pytest_aprqa.formats.huggingface import survey_huggingface
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -392,7 +392,7 @@ def test_tensor_in_two_shards(broken: Callable[..., Path]) -> None:
     directory = broken("qwen2-sharded")
     first, second = sorted(directory.glob("model-*.safetensors"))[:2]
     shutil.copy(first, second)
-    _, found = survey_checkpoint(directory)
+    _, found = survey_huggingface(directory)
     assert found[0] in messages(directory)
     assert any(f"is in {first.name} and again in {second.name}" in text for text in found)
     assert any(f"should be in {second.name}, but it is in no shard" in text for text in found)

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_aprqa.checks.architecture import compare_architecture
 from pytest_aprqa.checks.integrity import Expectations, inspect, inspect_integrity
-from pytest_aprqa.formats.checkpoint import INDEX_FILE, open_checkpoint
+from pytest_aprqa.formats.huggingface import INDEX_FILE, open_huggingface
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ def test_healthy_model_has_no_findings(models: Callable[[str], Path], name: str)
 def test_sharded_models_are_sharded(models: Callable[[str], Path]) -> None:
     for name in ("qwen2-sharded", "starcoder2"):
         assert (models(name) / INDEX_FILE).is_file()
-        assert len(open_checkpoint(models(name)).files) > 1
+        assert len(open_huggingface(models(name)).files) > 1
 
 
 def test_embedded_model_has_no_findings() -> None:
@@ -165,7 +165,7 @@ def test_multimodal_configuration_is_recognized(tmp_path: Path) -> None:
     state.pop("lm_head.weight")  # tied
     save_file(state, tmp_path / "model.safetensors")
     content = json.loads((tmp_path / "config.json").read_text())
-    tensors = open_checkpoint(tmp_path).tensors
+    tensors = open_huggingface(tmp_path).tensors
     assert not compare_architecture(content, tensors)
     content["text_config"]["num_hidden_layers"] = 3
     content["text_config"].pop("layer_types", None)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from pytest_aprqa.domain.model import Format
 from pytest_aprqa.formats.checkpoint import (
     CHUNK_ELEMENTS,
     Checkpoint,
     CheckpointError,
-    open_checkpoint,
     read_json_object,
-    survey_checkpoint,
 )
 from pytest_aprqa.formats.digest import file_hashes
+from pytest_aprqa.formats.huggingface import open_huggingface, survey_huggingface
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,12 +41,14 @@ def write_index(directory: Path, weight_map: Any) -> None:
 
 def problem(directory: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
-        open_checkpoint(directory)
+        open_huggingface(directory)
     return str(caught.value)
 
 
 def test_shards_are_one_checkpoint(sharded: Path) -> None:
-    checkpoint: Checkpoint = open_checkpoint(sharded)
+    checkpoint = open_huggingface(sharded)
+    view: Checkpoint = checkpoint
+    assert view.format is Format.SAFETENSORS
     assert {name: info.file.name for name, info in checkpoint.tensors.items()} == {
         "a": ONE,
         "b": TWO,
@@ -60,7 +62,7 @@ def test_shards_are_one_checkpoint(sharded: Path) -> None:
 def test_large_tensors_come_in_bounded_chunks(tmp_path: Path) -> None:
     values = np.arange(2 * CHUNK_ELEMENTS + 5, dtype=np.float32)
     save_file({"x": values}, tmp_path / "model.safetensors")
-    chunks = list(open_checkpoint(tmp_path).float32_chunks("x"))
+    chunks = list(open_huggingface(tmp_path).float32_chunks("x"))
     assert [chunk.size for chunk in chunks] == [CHUNK_ELEMENTS, CHUNK_ELEMENTS, 5]
     assert np.array_equal(np.concatenate(chunks), values)
 
@@ -99,7 +101,7 @@ def test_index_without_a_map(sharded: Path, weight_map: Any) -> None:
 def test_every_problem_is_told(sharded: Path) -> None:
     (sharded / ONE).write_bytes(b"")
     (sharded / TWO).unlink()
-    checkpoint, problems = survey_checkpoint(sharded)
+    checkpoint, problems = survey_huggingface(sharded)
     assert len(problems) == 2
     assert not checkpoint.tensors
 
@@ -116,7 +118,7 @@ def test_link_out_of_the_directory(tmp_path: Path) -> None:
 def test_link_to_the_directory_itself(sharded: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(sharded)
-    assert len(open_checkpoint(link).tensors) == 2
+    assert len(open_huggingface(link).tensors) == 2
 
 
 def test_json_of_bounded_size(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from pytest_aprqa.checks.integrity_tensors import tensor_findings
 from pytest_aprqa.checks.integrity_tokenizer import tokenizer_findings
 from pytest_aprqa.checks.integrity_values import value_findings
 from pytest_aprqa.domain.text import one_line
-from pytest_aprqa.formats.checkpoint import CheckpointError, read_json_object, survey_checkpoint
+from pytest_aprqa.formats.checkpoint import CheckpointError, read_json_object
+from pytest_aprqa.formats.huggingface import survey_huggingface
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ def inspect(directory: Path, *, expectations: Expectations | None = None) -> Int
         return IntegrityReport((IntegrityFinding("weights", directory.name, message),), ())
     findings, notes = file_findings(directory)
     config = _config(directory, findings)
-    checkpoint, problems = survey_checkpoint(directory)
+    checkpoint, problems = survey_huggingface(directory)
     findings += [IntegrityFinding("weights", directory.name, problem) for problem in problems]
     results = []
     if config is not None:

@@ -15,14 +15,15 @@ from pytest_aprqa.checks.integrity_finding import IntegrityFinding
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pytest_aprqa.formats.checkpoint import Checkpoint, TensorInfo
+    from pytest_aprqa.formats.checkpoint import TensorInfo
+    from pytest_aprqa.formats.huggingface import HuggingFaceCheckpoint
 
 # Tied embeddings are compared in pieces of this many bytes.
 _PIECE = 1 << 22
 
 
 def tensor_findings(
-    config: Mapping[str, Any], checkpoint: Checkpoint
+    config: Mapping[str, Any], checkpoint: HuggingFaceCheckpoint
 ) -> tuple[list[IntegrityFinding], list[str]]:
     """Every disagreement of config.json and the tensors, wrong numbers first; what was skipped.
 
@@ -90,7 +91,9 @@ def _told(
         yield IntegrityFinding("surplus-tensor", name, message)
 
 
-def _unequal_ties(checkpoint: Checkpoint, differences: Differences) -> Iterator[IntegrityFinding]:
+def _unequal_ties(
+    checkpoint: HuggingFaceCheckpoint, differences: Differences
+) -> Iterator[IntegrityFinding]:
     """Tensors that config.json ties, but that are both stored and differ."""
     for target, source in differences.tied:
         one, other = checkpoint.tensors.get(target), checkpoint.tensors.get(source)
@@ -104,7 +107,7 @@ def _unequal_ties(checkpoint: Checkpoint, differences: Differences) -> Iterator[
             yield IntegrityFinding("tied", target, message)
 
 
-def _same_bytes(checkpoint: Checkpoint, one: str, other: str) -> bool:
+def _same_bytes(checkpoint: HuggingFaceCheckpoint, one: str, other: str) -> bool:
     left, right = (checkpoint.raw(name).reshape(-1).view("u1") for name in (one, other))
     return all(
         bytes(left[start : start + _PIECE]) == bytes(right[start : start + _PIECE])

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from pytest_aprqa.formats.checkpoint import Checkpoint, TensorInfo
+    from pytest_aprqa.formats.checkpoint import TensorInfo
+    from pytest_aprqa.formats.huggingface import HuggingFaceCheckpoint
 
 # 256 KiB of values and as much scratch stay in the second-level cache of current processors.
 CHUNK_BYTES = 1 << 18
@@ -31,7 +32,7 @@ _FLOATS = {
 _MAY_BE_ZERO = re.compile(r"(^|[._])bias$")
 
 
-def value_findings(checkpoint: Checkpoint) -> tuple[list[IntegrityFinding], list[str]]:
+def value_findings(checkpoint: HuggingFaceCheckpoint) -> tuple[list[IntegrityFinding], list[str]]:
     """Every float tensor with NaN, infinity or nothing but zeros; the dtypes not judged."""
     findings = []
     skipped: dict[str, int] = {}

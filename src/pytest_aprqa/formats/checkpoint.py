@@ -1,11 +1,9 @@
-"""What every checkpoint format offers, and the Hugging Face directory that offers it."""
+"""What every checkpoint format offers, and bounded reading of JSON that nobody vouches for."""
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_aprqa.domain.errors import AprqaError
@@ -16,15 +14,12 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from pytest_aprqa.formats.safetensors import SafetensorsFile
+    from pytest_aprqa.domain.model import Format
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 # The largest published tokenizer.json is about 35 MB (256 000 tokens with their merges).
 JSON_MAX_BYTES = 200_000_000
 # One float32 chunk of 4 MiB stays in the second-level cache of current processors.
 CHUNK_ELEMENTS = 1 << 20
-_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 
 class CheckpointError(AprqaError):
@@ -37,7 +32,9 @@ class TensorInfo:
 
     name: str
     dtype: str
+    """A name of `formats.encodings`: `F32`, `BF16`, `Q4_K`, `APR_Q8`."""
     shape: tuple[int, ...]
+    """Outermost dimension first in every format (GGUF stores them the other way round)."""
     nbytes: int
     file: Path
 
@@ -51,153 +48,31 @@ class Checkpoint(Protocol):
         ...
 
     @property
+    def format(self) -> Format:
+        """The container's format."""
+        ...
+
+    @property
     def tensors(self) -> Mapping[str, TensorInfo]:
         """What the files hold, by name, in the order of the files."""
         ...
 
     @property
-    def metadata(self) -> Mapping[str, object]:
+    def metadata(self) -> Mapping[str, Any]:
         """What the format itself records beside the tensors."""
         ...
 
-    def raw(self, name: str) -> np.ndarray[Any, Any]:
-        """The tensor's stored values as a read-only view (BF16 as uint16, F8 as uint8)."""
+    def bytes_of(self, name: str) -> np.ndarray[Any, Any]:
+        """The tensor's bytes as stored: a flat read-only uint8 view of the mapped file."""
         ...
 
     def float32_chunks(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
         """The tensor's values as flat float32 pieces of bounded size, in storage order."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class HuggingFaceCheckpoint:
-    """The tensors of `model.safetensors`, or of the shards that its index names."""
-
-    path: Path
-    files: tuple[SafetensorsFile, ...]
-    tensors: Mapping[str, TensorInfo]
-    metadata: Mapping[str, object]
-
-    def raw(self, name: str) -> np.ndarray[Any, Any]:
-        """The tensor's stored values as a read-only view (BF16 as uint16, F8 as uint8)."""
-        return self._holder(name).raw(name)
-
-    def float32_chunks(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
-        """The tensor's values as flat float32 pieces of bounded size, in storage order."""
-        return self._holder(name).float32_chunks(name)
-
-    def _holder(self, name: str) -> SafetensorsFile:
-        for file in self.files:
-            if name in file.tensors:
-                return file
-        raise CheckpointError(f"{self.path}: there is no tensor {name!r}")
-
-
-def open_checkpoint(directory: Path) -> HuggingFaceCheckpoint:
-    """The checkpoint in a Hugging Face directory; every problem with it in one error."""
-    checkpoint, problems = survey_checkpoint(directory)
-    if problems:
-        raise CheckpointError("\n".join(problems))
-    return checkpoint
-
-
-def survey_checkpoint(directory: Path) -> tuple[HuggingFaceCheckpoint, tuple[str, ...]]:
-    """What can be read of the weights, and one line for each thing that is wrong with them."""
-    from pytest_aprqa.formats.safetensors import SafetensorsFile  # it needs this module's words
-
-    weight_map, problems = _weight_map(directory)
-    files: list[SafetensorsFile] = []
-    for shard in [SINGLE_FILE] if weight_map is None else sorted(set(weight_map.values())):
-        try:
-            files.append(SafetensorsFile.open(contained_file(directory, shard)))
-        except CheckpointError as error:
-            problems.append(str(error))
-    if weight_map is not None:
-        problems += _index_problems(directory, weight_map, files)
-    tensors = {name: info for file in files for name, info in file.tensors.items()}
-    metadata = {key: value for file in files for key, value in file.metadata.items()}
-    checkpoint = HuggingFaceCheckpoint(
-        directory, tuple(files), MappingProxyType(tensors), MappingProxyType(metadata)
-    )
-    return checkpoint, tuple(problems)
-
-
-def _weight_map(directory: Path) -> tuple[dict[str, str] | None, list[str]]:
-    """Tensor name to shard name (None: a single file), and what is wrong with the choice."""
-    index, single = directory / INDEX_FILE, directory / SINGLE_FILE
-    if not index.is_file():
-        if single.is_file() or single.is_symlink():
-            return None, []
-        return {}, [
-            f"{directory}: there is neither {SINGLE_FILE} nor {INDEX_FILE}; expected one of them"
-        ]
-    problems = []
-    if single.is_file():
-        problems.append(
-            f"{index}: {SINGLE_FILE} lies beside the index; expected one of them, "
-            f"as loaders differ in which they read"
-        )
-    try:
-        weight_map = read_json_object(index).get("weight_map")
-    except CheckpointError as error:
-        return {}, [*problems, str(error)]
-    if not isinstance(weight_map, dict) or not weight_map:
-        return {}, [*problems, f"{index}: weight_map is missing or empty; expected name to shard"]
-    wrong = [name for name, shard in weight_map.items() if not isinstance(shard, str)]
-    if wrong:
-        return {}, [*problems, f"{index}: weight_map[{wrong[0]!r}] is no text; expected a shard"]
-    return {str(name): str(shard) for name, shard in weight_map.items()}, problems
-
-
-def _index_problems(
-    directory: Path, weight_map: Mapping[str, str], files: list[SafetensorsFile]
-) -> list[str]:
-    """Where the index and the shards disagree, in either direction."""
-    index = directory / INDEX_FILE
-    problems = []
-    homes: dict[str, str] = {}
-    for file in files:
-        shard = file.path.name
-        for name in file.tensors:
-            if name in homes:
-                problems.append(f"{index}: tensor {name} is in {homes[name]} and again in {shard}")
-            elif name not in weight_map:
-                problems.append(f"{index}: tensor {name} of {shard} is not in the weight_map")
-            homes.setdefault(name, shard)
-    read = {file.path.name for file in files}
-    for name, shard in weight_map.items():
-        if shard in read and homes.get(name) != shard:
-            there = f"it is in {homes[name]}" if name in homes else "it is in no shard"
-            problems.append(f"{index}: tensor {name} should be in {shard}, but {there}")
-    named = set(weight_map.values())
-    if named:
-        problems += [
-            f"{index}: shard {path.name} lies beside the index, which does not name it"
-            for path in sorted(directory.glob("*.safetensors"))
-            if _SHARD.fullmatch(path.name) and path.name not in named
-        ]
-    return problems
-
-
-def contained_file(directory: Path, name: str) -> Path:
-    """The path of a file directly or deeper inside `directory`; a name that leads out is refused.
-
-    Hub caches are let out to their own `blobs` directory: they link snapshots/REV/FILE there.
-    """
-    where = f"{directory}: weights file {name!r}"
-    if not name or "\\" in name or "\0" in name or name.startswith("/") or ".." in name.split("/"):
-        raise CheckpointError(f"{where} leads out of the model's directory; expected a plain name")
-    path = directory / name
-    home = directory.resolve()
-    allowed = [home]
-    if home.parent.name == "snapshots":
-        allowed.append(home.parent.parent / "blobs")
-    real = path.resolve()
-    if not any(real.is_relative_to(root) for root in allowed):
-        raise CheckpointError(f"{where} is a link to {real}, outside of the model's directory")
-    if not path.is_file():
-        raise CheckpointError(f"{where} does not exist; expected it beside config.json")
-    return path
+    def release(self, name: str) -> None:
+        """Let the system take the tensor's pages back; the next look at it reads them again."""
+        ...
 
 
 def read_json_object(path: Path, *, max_bytes: int = JSON_MAX_BYTES) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pytest_aprqa.domain.model import Format
 from pytest_aprqa.formats.checkpoint import (
     CHUNK_ELEMENTS,
     CheckpointError,
     TensorInfo,
     parse_json_object,
 )
+from pytest_aprqa.formats.pages import release_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,6 +63,11 @@ class SafetensorsFile:
     metadata: Mapping[str, str]
     _offsets: Mapping[str, int] = field(repr=False)
     _map: mmap.mmap = field(repr=False)
+
+    @property
+    def format(self) -> Format:
+        """SafeTensors."""
+        return Format.SAFETENSORS
 
     @classmethod
     def open(cls, path: Path) -> SafetensorsFile:
@@ -110,6 +117,10 @@ class SafetensorsFile:
         values = self.raw(name).reshape(-1)
         for start in range(0, values.size, CHUNK_ELEMENTS):
             yield _as_float32(values[start : start + CHUNK_ELEMENTS], info.dtype)
+
+    def release(self, name: str) -> None:
+        """Let the system take the tensor's pages back; the next look at it reads them again."""
+        release_pages(self._map, self._offsets[name], self._info(name).nbytes)
 
     def _info(self, name: str) -> TensorInfo:
         try:
