@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_aprqa.domain.errors import AprqaError, Falsified
 from pytest_aprqa.domain.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
     from pytest_aprqa.domain.completion import Completion, GenerationRequest
 
@@ -45,6 +47,20 @@ class Engine(Protocol):
 
         Raises:
             InvalidRequest: the model cannot be asked this; found before anything runs.
+            EngineCrashed: the engine broke while it ran; it can still be asked again.
+        """
+
+    def tokenize(self, text: str, *, special: bool) -> tuple[int, ...]:
+        """The text's token ids; `special` adds the start and end tokens the model asks for.
+
+        The name of a special token in the text is that token, either way.
+        """
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray[Any, Any]:
+        """Teacher-forced logits of a text given as token ids: float32 [tokens, vocabulary].
+
+        Raises:
+            InvalidRequest: no tokens, one outside of the vocabulary, or more than the context.
             EngineCrashed: the engine broke while it ran; it can still be asked again.
         """
 

@@ -8,24 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationRequest
 from pytest_aprqa.engines.engine import (
-    ContextOverflow,
     EngineCrashed,
     InvalidRequest,
     NoChatTemplate,
     told,
 )
+from pytest_aprqa.engines.generation import (
+    GREEDY_BELOW,
+    encodable,
+    require_room,
+    require_sane,
+    require_start,
+    require_tokens,
+)
 from pytest_aprqa.engines.transformers_load import load_model
 from pytest_aprqa.engines.transformers_quiet import quiet, seeded, torch_threads
-from pytest_aprqa.engines.transformers_watch import NanGuard, Watch
+from pytest_aprqa.engines.transformers_watch import NanGuard, StopWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pytest_aprqa.domain.model import Backend
+    import numpy as np
 
-GREEDY_BELOW = 1e-5
-"""A temperature below this is greedy: dividing logits by less overflows."""
+    from pytest_aprqa.domain.model import Backend
 
 
 def load(
@@ -60,10 +66,19 @@ class TransformersEngine:
 
     name = "transformers"
 
-    def __init__(self, model: Any, tokenizer: Any, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        threads: int | None = None,
+        source: Mapping[str, str] | None = None,
+    ) -> None:
+        """`source` is what `describe` tells of weights that are not a directory's own."""
         self._model = model
         self._tokenizer = tokenizer
         self._threads = threads
+        self._source = dict(source or {})
         self.version = version("transformers")
         self.device = str(next(model.parameters()).device)
         self.has_chat_template = bool(tokenizer.chat_template)
@@ -82,13 +97,12 @@ class TransformersEngine:
                 settings or messages that make no sense to it.
             EngineCrashed: torch or transformers raised, or the logits hold NaN.
         """
-        if self._model is None:
-            raise InvalidRequest("the engine is closed; load the model again")
-        _require_sane(request)
+        self._require_open()
+        require_sane(request)
         with quiet(), torch_threads(self._threads):
             rendered, prompt_ids = self._tokenize(request)
-            self._require_room(len(prompt_ids), request.max_tokens)
-            watch = Watch(
+            require_room(len(prompt_ids), request.max_tokens, self.context_length)
+            watch = StopWatch(
                 request,
                 end_ids=self._end_ids | self._special_stops(request.stop),
                 text_of=lambda ids: self._text_after(prompt_ids, ids),
@@ -110,6 +124,34 @@ class TransformersEngine:
             prompt_token_ids=tuple(prompt_ids),
         )
 
+    def tokenize(self, text: str, *, special: bool) -> tuple[int, ...]:
+        """The text's token ids; `special` adds the start and end tokens the model asks for."""
+        with quiet():
+            ids = self._tokenizer(encodable(text), add_special_tokens=special).input_ids
+        return tuple(int(i) for i in ids)
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray[Any, Any]:
+        """Teacher-forced logits in one prefill: float32 [tokens, vocabulary].
+
+        Raises:
+            InvalidRequest: no tokens, one outside of the vocabulary, more than the context.
+            EngineCrashed: torch or transformers raised.
+        """
+        self._require_open()
+        import torch
+
+        ids = tuple(token_ids)
+        vocabulary = self._model.get_input_embeddings().weight.shape[0]
+        require_tokens(ids, vocabulary, self.context_length)
+        with quiet(), torch_threads(self._threads), torch.inference_mode():
+            try:
+                inputs = torch.tensor([ids], dtype=torch.long, device=self.device)
+                logits = self._model(input_ids=inputs, use_cache=False).logits[0]
+                found: np.ndarray[Any, Any] = logits.float().cpu().numpy()
+            except Exception as error:
+                raise EngineCrashed.from_exception(error) from error
+        return found
+
     def describe(self) -> dict[str, str]:
         """What ran, for the evidence: library versions, device, dtype, threads, attention."""
         import torch
@@ -125,6 +167,7 @@ class TransformersEngine:
             "threads": str(self._threads or torch.get_num_threads()),
             "attention": str(self._model.config._attn_implementation),
             "architecture": type(self._model).__name__,
+            **self._source,
         }
 
     def close(self) -> None:
@@ -135,7 +178,7 @@ class TransformersEngine:
 
             torch.cuda.empty_cache()
 
-    def _run(self, request: GenerationRequest, prompt_ids: list[int], watch: Watch) -> None:
+    def _run(self, request: GenerationRequest, prompt_ids: list[int], watch: StopWatch) -> None:
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
@@ -160,14 +203,9 @@ class TransformersEngine:
         if request.prompt is None:
             rendered = self._render(request)
             return rendered, list(self._tokenizer(rendered, add_special_tokens=False).input_ids)
-        rendered = _encodable(request.prompt)
+        rendered = encodable(request.prompt)
         ids = list(self._tokenizer(rendered).input_ids) or self._start_ids
-        if not ids:
-            raise InvalidRequest(
-                f"the prompt {rendered!r} has no tokens and the model has no start or end token "
-                "to begin from; give it a prompt"
-            )
-        return rendered, ids
+        return rendered, require_start(ids, rendered)
 
     def _render(self, request: GenerationRequest) -> str:
         if not self.has_chat_template:
@@ -175,7 +213,7 @@ class TransformersEngine:
                 "the model has no chat template (tokenizer_config.json, chat_template.jinja); "
                 "ask it with modality run"
             )
-        messages = [{"role": m.role, "content": _encodable(m.content)} for m in request.messages]
+        messages = [{"role": m.role, "content": encodable(m.content)} for m in request.messages]
         try:
             return str(
                 self._tokenizer.apply_chat_template(
@@ -187,12 +225,9 @@ class TransformersEngine:
                 f"the model's chat template refuses the messages: {told(error)}"
             ) from error
 
-    def _require_room(self, prompt_tokens: int, max_tokens: int) -> None:
-        if self.context_length is not None and prompt_tokens + max_tokens > self.context_length:
-            raise ContextOverflow(
-                f"{prompt_tokens} prompt tokens and max_tokens {max_tokens} are more than the "
-                f"model's context of {self.context_length}; shorten the prompt or lower max_tokens"
-            )
+    def _require_open(self) -> None:
+        if self._model is None:
+            raise InvalidRequest("the engine is closed; load the model again")
 
     def _special_stops(self, stop: Sequence[str]) -> frozenset[int]:
         # Special tokens are not in the text, so a stop string that names one acts by its id.
@@ -220,26 +255,11 @@ class TransformersEngine:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _require_sane(request: GenerationRequest) -> None:
-    """Refuse settings that mean nothing, before anything runs."""
-    if request.max_tokens < 1:
-        raise InvalidRequest(f"max_tokens {request.max_tokens}: expected at least 1")
-    if not 0 <= request.temperature < float("inf"):
-        raise InvalidRequest(f"temperature {request.temperature}: expected 0 or more")
-    if "" in request.stop:
-        raise InvalidRequest("a stop string is empty: it would end every answer at once")
-
-
 def _generation_config(**settings: Any) -> Any:
     from transformers import GenerationConfig
 
     untyped: Any = GenerationConfig
     return untyped(**settings)
-
-
-def _encodable(text: str) -> str:
-    """The text with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _context_length(config: Any) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_aprqa.domain.errors import EngineUnavailable
@@ -10,7 +11,7 @@ from pytest_aprqa.engines.engine import LoadFailed, told
 from pytest_aprqa.engines.transformers_quiet import quiet, torch_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -28,29 +29,80 @@ def load_model(
         LoadFailed: the files do not make a model.
         EngineUnavailable: this machine cannot run it: no device, no memory, no library.
     """
-    device = find_device(backend)
-    if dtype is not None and dtype not in DTYPES:
-        raise EngineUnavailable(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+    device = _device_for(backend, dtype)
     if not (directory / "config.json").is_file():
         raise LoadFailed(f"{directory}: no config.json; expected a directory with a model's files")
+    with told_of(str(directory), device, threads):
+        tokenizer = read_tokenizer(directory, where=str(directory))
+        from transformers import AutoModelForCausalLM
+
+        model = _read_model(AutoModelForCausalLM, str(directory), dtype, where=str(directory))
+        model.to(device)
+    _require_on_device(model, device)
+    return model.eval(), tokenizer
+
+
+def make_model(
+    config: Any,
+    tensors: Mapping[str, Any],
+    *,
+    where: str,
+    backend: Backend,
+    dtype: str,
+    threads: int | None,
+) -> Any:
+    """The model that a configuration and torch tensors make, in evaluation mode on the device.
+
+    `where` begins the messages.
+
+    Raises:
+        LoadFailed: the tensors do not fit the configuration: one is missing, say.
+        EngineUnavailable: this machine cannot run it: no device, no memory, no library.
+    """
+    device = _device_for(backend, dtype)
+    with told_of(where, device, threads):
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        with torch.device("meta"):  # Auto takes no model without a name: ask it for the class
+            untyped: Any = AutoModelForCausalLM
+            kind = type(untyped.from_config(config, trust_remote_code=False))
+        model = _read_model(kind, None, dtype, where=where, config=config, state_dict=dict(tensors))
+        model.to(device)
+    _require_on_device(model, device)
+    return model.eval()
+
+
+@contextmanager
+def told_of(where: str, device: str, threads: int | None) -> Iterator[None]:
+    """Torch and transformers stay quiet in the block, and what goes wrong is told in one line.
+
+    Raises:
+        LoadFailed: anything; the message begins with `where`.
+        EngineUnavailable: there is no memory or no library for it.
+    """
     with torch_threads(threads), quiet():
         import torch
 
         try:
-            model, tokenizer = _from_pretrained(directory, dtype)
-            model.to(device)
+            yield
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise EngineUnavailable(
-                f"{directory}: not enough memory on {device}: {told(error)}"
+                f"{where}: not enough memory on {device}: {told(error)}"
             ) from error
         except ImportError as error:
-            raise EngineUnavailable(f"{directory}: {told(error)}") from error
-        except LoadFailed:
+            raise EngineUnavailable(f"{where}: {told(error)}") from error
+        except (LoadFailed, EngineUnavailable):
             raise
         except Exception as error:
-            raise LoadFailed(f"{directory}: {told(error)}") from error
-    _require_on_device(model, device)
-    return model.eval(), tokenizer
+            raise LoadFailed(f"{where}: {told(error)}") from error
+
+
+def _device_for(backend: Backend, dtype: str | None) -> str:
+    device = find_device(backend)
+    if dtype is not None and dtype not in DTYPES:
+        raise EngineUnavailable(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+    return device
 
 
 def find_device(backend: Backend) -> str:
@@ -72,9 +124,13 @@ def find_device(backend: Backend) -> str:
         return f"cuda:{torch.cuda.current_device()}"
 
 
-def _from_pretrained(directory: Path, dtype: str | None) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def read_tokenizer(directory: Path, *, where: str) -> Any:
+    """The tokenizer in a directory.
+
+    Raises:
+        LoadFailed: it makes no tokens of text.
+    """
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(
         str(directory), local_files_only=True, trust_remote_code=False
@@ -82,12 +138,18 @@ def _from_pretrained(directory: Path, dtype: str | None) -> tuple[Any, Any]:
     # Without tokenizer files transformers makes an empty tokenizer and says nothing.
     if not tokenizer("one word", add_special_tokens=False).input_ids:
         raise LoadFailed(
-            f"{directory}: no usable tokenizer: text becomes no tokens; expected tokenizer.json, "
+            f"{where}: no usable tokenizer: text becomes no tokens; expected tokenizer.json, "
             "tokenizer.model or the model's own vocabulary files"
         )
-    loader: Any = AutoModelForCausalLM
+    return tokenizer
+
+
+def _read_model(loader: Any, name: str | None, dtype: str | None, *, where: str, **own: Any) -> Any:
+    import torch
+
     model, found = loader.from_pretrained(
-        str(directory),
+        name,
+        **own,
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
@@ -97,8 +159,8 @@ def _from_pretrained(directory: Path, dtype: str | None) -> tuple[Any, Any]:
         output_loading_info=True,
     )
     if problems := list(_problems(found)):
-        raise LoadFailed(f"{directory}: the weights do not fit config.json: {'; '.join(problems)}")
-    return model, tokenizer
+        raise LoadFailed(f"{where}: the weights do not fit config.json: {'; '.join(problems)}")
+    return model
 
 
 def _problems(found: Mapping[str, Any]) -> Iterable[str]:

@@ -66,6 +66,23 @@ ENCODINGS: MappingProxyType[str, Encoding] = MappingProxyType(
             Encoding("Q4_K", 256, 144),
             Encoding("Q5_K", 256, 176),
             Encoding("Q6_K", 256, 210),
+            # Blocks that files in the wild have: read where the gguf package decodes them.
+            Encoding("Q8_1", 32, 40),
+            Encoding("Q8_K", 256, 292),
+            Encoding("Q1_0", 128, 18),
+            Encoding("IQ1_S", 256, 50),
+            Encoding("IQ1_M", 256, 56),
+            Encoding("IQ2_XXS", 256, 66),
+            Encoding("IQ2_XS", 256, 74),
+            Encoding("IQ2_S", 256, 82),
+            Encoding("IQ3_XXS", 256, 98),
+            Encoding("IQ3_S", 256, 110),
+            Encoding("IQ4_NL", 32, 18),
+            Encoding("IQ4_XS", 256, 136),
+            Encoding("TQ1_0", 256, 54),
+            Encoding("TQ2_0", 256, 66),
+            Encoding("MXFP4", 32, 17),
+            Encoding("NVFP4", 64, 36),
             # APR's blocks of 32 run over the whole tensor, across its rows.
             Encoding("APR_Q4", 32, 18, by_row=False),
             # One float32 scale, then one signed byte for each value.
@@ -133,6 +150,8 @@ def decode(name: str, data: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.
     """The values as float32 in `shape`, from all of a tensor's bytes (flat uint8)."""
     import numpy as np
 
+    if data.size != (expected := nbytes_of(name, shape)):
+        raise CheckpointError(f"{data.size} bytes of {name} {list(shape)}; expected {expected}")
     pieces = list(decoded_chunks(name, data, shape))
     values = np.concatenate(pieces) if pieces else np.empty(0, np.float32)
     return values.reshape(shape)
@@ -149,12 +168,15 @@ def decoded_chunks(
         scale = data[:4].view("<f4")[0] if total else np.float32(1)
         codes = data[4:].view("<i1")
         for start in range(0, total, CHUNK_ELEMENTS):
-            yield codes[start : start + CHUNK_ELEMENTS].astype(np.float32) * scale
+            with np.errstate(all="ignore"):
+                piece = codes[start : start + CHUNK_ELEMENTS].astype(np.float32) * scale
+            yield piece
         return
     step = CHUNK_ELEMENTS // encoding.block * encoding.nbytes  # a power of two of whole blocks
     left = total
     for start in range(0, data.size, step):
-        piece = _decode_blocks(encoding, data[start : start + step])
+        with np.errstate(all="ignore"):  # damaged scales and huge values: infinite, no error
+            piece = _decode_blocks(encoding, data[start : start + step])
         yield piece[:left]
         left -= piece.size
 
@@ -173,12 +195,23 @@ def _decode_blocks(encoding: Encoding, data: np.ndarray[Any, Any]) -> np.ndarray
         codes = blocks[:, 2:]
         pairs = np.stack((codes & 15, codes >> 4), axis=-1).reshape(len(blocks), 32)
         return ((pairs.astype(np.float32) - 8) * scale).reshape(-1)
+    return _decode_ggml(encoding, data)
+
+
+def _decode_ggml(encoding: Encoding, data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     import gguf
+    import numpy as np
 
     blocks = data.reshape(-1, encoding.nbytes)
-    values: np.ndarray[Any, Any] = gguf.quants.dequantize(
-        blocks, gguf.GGMLQuantizationType[encoding.name]
-    )
+    try:
+        with np.errstate(all="ignore"):  # damaged scales may be infinite: values, not an error
+            values: np.ndarray[Any, Any] = gguf.quants.dequantize(
+                blocks, gguf.GGMLQuantizationType[encoding.name]
+            )
+    except (NotImplementedError, KeyError) as error:
+        raise CheckpointError(
+            f"the values of {encoding.name} cannot be read: the gguf package has no decoder for it"
+        ) from error
     return values.reshape(-1)
 
 
@@ -231,6 +264,7 @@ def _apr_q8(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
     if not values.size:
         return np.empty(0, np.uint8)
+    _require_finite("APR_Q8", values)
     largest = np.abs(values).max()
     scale = np.float32(largest / np.float32(127)) if largest > 0 else np.float32(1)
     codes = np.clip(_round_away(values / scale), -127, 127).astype(np.int8)
@@ -241,14 +275,33 @@ def _apr_q4(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Blocks of 32: scale max|x|/7 as half float, codes -8 to 7 plus 8, element 2i in low bits."""
     import numpy as np
 
+    _require_finite("APR_Q4", values)
     blocks = np.zeros((-(-values.size // 32), 32), np.float32)
     blocks.reshape(-1)[: values.size] = values
     largest = np.abs(blocks).max(axis=1, keepdims=True)
     scale = np.where(largest > 0, largest / np.float32(7), np.float32(1)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        half = scale.astype("<f2")
+    if not np.isfinite(half).all():
+        raise CheckpointError(
+            f"APR_Q4 cannot hold {float(largest.max()):g}: its scale, a seventh of that, is a "
+            f"half float of at most 65504; use APR_Q8"
+        )
     codes = np.clip(_round_away(blocks / scale), -8, 7).astype(np.int8) + 8
     pairs = codes.astype(np.uint8).reshape(len(blocks), 16, 2)
     packed = pairs[:, :, 0] | (pairs[:, :, 1] << 4)
-    return np.concatenate((scale.astype("<f2").view(np.uint8), packed), axis=1).reshape(-1)
+    return np.concatenate((half.view(np.uint8), packed), axis=1).reshape(-1)
+
+
+def _require_finite(name: str, values: np.ndarray[Any, Any]) -> None:
+    """One NaN or infinity would make every value that shares its scale meaningless."""
+    import numpy as np
+
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise CheckpointError(
+            f"{name} cannot hold {float(values[~finite][0])}; expected finite values"
+        )
 
 
 def _round_away(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

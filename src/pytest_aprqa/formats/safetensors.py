@@ -120,7 +120,8 @@ class SafetensorsFile:
 
     def release(self, name: str) -> None:
         """Let the system take the tensor's pages back; the next look at it reads them again."""
-        release_pages(self._map, self._offsets[name], self._info(name).nbytes)
+        nbytes = self._info(name).nbytes
+        release_pages(self._map, self._offsets[name], nbytes)
 
     def _info(self, name: str) -> TensorInfo:
         try:
@@ -134,7 +135,8 @@ def _as_float32(values: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any
 
     if dtype == "BF16":  # the upper half of a float32
         return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite: a value, no error
+        return values.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +215,11 @@ def _checked_tensor(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int]
         )
     if not _natural_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(f"{where}: data_offsets {offsets!r:.80}; expected [begin, end]")
-    elements = 1
+    elements, spanned = 1, 8  # bytes of the widest value; NumPy counts a dimension of 0 as 1
     for dim in shape:
         elements *= dim
-        if elements > MAX_ELEMENTS:
+        spanned *= dim or 1
+        if spanned > MAX_ELEMENTS:
             raise CheckpointError(f"{where}: shape {shape!r:.80} overflows 63 bits")
     bits = elements * DTYPE_BITS[dtype]
     nbytes = offsets[1] - offsets[0]

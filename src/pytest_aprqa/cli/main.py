@@ -1,0 +1,113 @@
+"""The `aprqa` command: reads its arguments, runs one part, and says by its status how it went."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from pytest_aprqa import __version__
+from pytest_aprqa.cli import (
+    convert_command,
+    diff_command,
+    fingerprint_command,
+    inspect_command,
+    validate_command,
+)
+from pytest_aprqa.cli.exits import EXPLAINED, Exit
+from pytest_aprqa.domain.errors import AprqaError
+from pytest_aprqa.domain.text import escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DESCRIPTION = """\
+Look at language models on disk, compare them and convert them: Hugging Face directories
+(safetensors), GGUF and APR files.
+"""
+_EXAMPLES = """\
+a model is named by
+  a directory with config.json and safetensors, a .safetensors, .gguf or .apr file,
+  the id of a model in the Hugging Face cache (nothing is ever downloaded),
+  or embedded/aprqa-tiny, the small model inside this package
+
+examples:
+  aprqa inspect embedded/aprqa-tiny
+  aprqa convert embedded/aprqa-tiny tiny.gguf --quantization q8_0
+  aprqa validate tiny.gguf
+  aprqa diff embedded/aprqa-tiny tiny.gguf --tolerance 0.01
+  aprqa fingerprint tiny.gguf --json
+
+"""
+_COMMANDS = (
+    convert_command,
+    inspect_command,
+    validate_command,
+    diff_command,
+    fingerprint_command,
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of `aprqa` and of each of its commands."""
+    top = argparse.ArgumentParser(
+        prog="aprqa",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES + EXPLAINED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"aprqa {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in _COMMANDS:
+        command = commands.add_parser(
+            module.NAME,
+            help=module.HELP,
+            description=module.DESCRIPTION,
+            epilog=f"{module.EXAMPLES}\n{EXPLAINED}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status, a number of `cli.exits.Exit`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every locale has every sign
+    try:
+        chosen = parser().parse_args(arguments)
+    except SystemExit as stopped:  # argparse has told what is wrong, or shown the help
+        return Exit.USAGE if stopped.code else Exit.FINE
+    try:
+        status = int(chosen.run(chosen))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_output()
+        return Exit.PIPE_CLOSED
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return Exit.INTERRUPTED
+    except AprqaError as error:
+        _complain(str(error))
+        return Exit.USAGE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}")
+        return Exit.USAGE
+    return status
+
+
+def _complain(text: str) -> None:
+    for line in text.splitlines() or [""]:
+        sys.stderr.write(f"aprqa: {escaped(line)}\n")
+
+
+def _silence_output() -> None:
+    """Let the interpreter's last flush go nowhere: its reader is gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
