@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_aprqa.checks.file_config import CONFIG_KEY
+from pytest_aprqa.conversion.stored_config import GGUF_CONFIG_KEY as CONFIG_KEY
 from pytest_aprqa.checks.file_validation import validate_file
 from pytest_aprqa.formats.apr_writer import write_apr
 from pytest_aprqa.formats.gguf_field import float32, string, uint32
@@ -69,6 +69,10 @@ def lost_key(fields: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     del fields["qwen2.feed_forward_length"]
 
 
+def lost_groups(fields: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    del fields["qwen2.attention.head_count_kv"]
+
+
 def lost_tensor(fields: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     del tensors["blk.1.ffn_up.weight"]
 
@@ -95,6 +99,7 @@ GGUF_DEFECTS = [
     (other_theta, "qwen2.rope.freq_base is 5000.0; config.json makes it 10000.0"),
     (unknown_key, "qwen2.attention.scale is 0.5; config.json says nothing of it"),
     (lost_key, "qwen2.feed_forward_length is missing; config.json makes it 512"),
+    (lost_groups, "qwen2.attention.head_count_kv is missing; config.json makes it 2"),
     (lost_tensor, "tensor blk.1.ffn_up.weight is missing; config.json calls for it"),
     (
         turned_tensor,
@@ -144,6 +149,23 @@ def test_a_gguf_file_without_config_is_judged_by_its_keys(
     messages, notes = judged(tmp_path / "m.gguf", gguf_parts, unknown)
     assert messages == []
     assert any("qwen2.attention.scale is 0.5" in note for note in notes)
+
+
+def test_a_lost_number_of_key_value_heads_is_found_without_config(
+    tmp_path: Path, gguf_parts: Parts
+) -> None:
+    """Without the key llama.cpp takes as many as heads, 8, but the tensors have rows for 2."""
+
+    def change(fields: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        from_elsewhere(fields, tensors)
+        lost_groups(fields, tensors)
+
+    messages, _ = judged(tmp_path / "m.gguf", gguf_parts, change)
+    assert messages[0] == (
+        "m.gguf: tensor blk.0.attn_k.weight has the shape [64, 256]; config.json makes it "
+        "[256, 256]"
+    )
+    assert len(messages) == 3 * len(("k", "k bias", "v", "v bias"))
 
 
 def test_a_gguf_file_of_an_unknown_family_is_not_judged(tmp_path: Path, gguf_parts: Parts) -> None:

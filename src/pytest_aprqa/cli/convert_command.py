@@ -46,6 +46,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "without it they stay as they are where the format can hold them",
     )
     command.add_argument("--replace", action="store_true", help="replace DST when it exists")
+    command.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="neither look for the conversion among those made before nor keep it there "
+        "($APRQA_CACHE, else ~/.cache/pytest-aprqa)",
+    )
     command.add_argument("--json", action="store_true", help="write one JSON object at the end")
 
 
@@ -55,14 +61,15 @@ def run(chosen: argparse.Namespace) -> Exit:
     source = model_path(chosen.source)
     if source.resolve() == destination.resolve():
         raise AprqaError(f"{destination}: source and destination are the same; expected two places")
-    from pytest_aprqa.conversion.convert import convert
+    from pytest_aprqa.conversion.cache import convert_through_cache
 
     with ProgressLine(bytes_counted=True) as progress:
-        made = convert(
+        made = convert_through_cache(
             source,
             destination,
             quantization=Quantization(chosen.quantization) if chosen.quantization else None,
             replace=chosen.replace,
+            use_cache=not chosen.no_cache,
             progress=progress,
         )
     kind = None if made.quantization is None else made.quantization.value

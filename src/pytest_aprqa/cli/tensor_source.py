@@ -34,6 +34,6 @@ def tensors_at(path: Path, *, raw: bool) -> tuple[Tensor, ...]:
 
     if raw or (path.is_file() and format_of(path) is Format.SAFETENSORS):
         return tensors_of(open_checkpoint(path))
-    from pytest_aprqa.conversion.convert import read_portable
+    from pytest_aprqa.conversion.reading import read_portable
 
     return read_portable(path).tensors

@@ -1,4 +1,4 @@
-"""A model as Hugging Face has it, whatever file it was read from; its tensors made when asked for."""
+"""A model as Hugging Face has it, whatever file it was read from; tensors are made when asked."""
 
 from __future__ import annotations
 

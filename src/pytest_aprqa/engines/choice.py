@@ -78,8 +78,8 @@ def load_file(
         LoadFailed: the file cannot be read, or what it holds does not make a model.
         EngineUnavailable: this machine lacks the device.
     """
-    from pytest_aprqa.conversion.convert import read_portable
     from pytest_aprqa.conversion.portable import ConversionError
+    from pytest_aprqa.conversion.reading import read_portable
     from pytest_aprqa.engines.portable_load import load_portable
     from pytest_aprqa.engines.transformers_load import find_device
     from pytest_aprqa.formats.checkpoint import CheckpointError

@@ -74,6 +74,23 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextmanager
+def scratch_directory(path: Path) -> Iterator[Path]:
+    """A directory beside `path` for what is needed while it is written; gone at the end.
+
+    What a killed process leaves is removed when `path` is next written.
+
+    Raises:
+        CheckpointError: when nothing can be written there.
+    """
+    space, lock = _claim(path, directory=True)
+    try:
+        yield space
+    finally:
+        shutil.rmtree(space, ignore_errors=True)
+        os.close(lock)
+
+
 def _require_free(path: Path, *, replace: bool) -> None:
     if not os.path.lexists(path):
         return

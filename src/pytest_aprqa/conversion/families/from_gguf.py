@@ -88,6 +88,8 @@ def _found(
         raise ConversionError(
             f"the GGUF file lacks the key {key}, which the family {family.name} needs"
         )
+    if option.optional and (assumed := _assumed_sizes(settings).get(option.gguf)) is not None:
+        return assumed  # what llama.cpp takes, whatever transformers' default is
     default = option.default(settings) if callable(option.default) else option.default
     if default is REQUIRED:
         raise ConversionError(f"the GGUF file does not say {option.key}")
@@ -119,7 +121,8 @@ def config_disagreements(
                 f"{key} is {field.value!r:.80}; config.json says nothing of it, nor does the "
                 f"table of the family {family.name}"
             )
-    for key, field in wanted.items():
+    # Also keys that llama.cpp's converter leaves out: without them, its defaults must be right.
+    for key, field in (wanted | known).items():
         name = key.removeprefix(f"{family.arch}.")
         if key not in fields and not _may_lack(name, field.value, settings):
             problems.append(f"{key} is missing; config.json makes it {field.value!r:.80}")
@@ -132,19 +135,29 @@ def _may_lack(name: str, value: Any, settings: Settings) -> bool:
 
     if name in ("tensor_data_layout", "use_parallel_residual", "vocab_size"):
         return True
-    size = settings["hidden"] // settings["heads"]
     defaults = {
-        "attention.key_length": size,
-        "attention.value_length": size,
-        "attention.head_count_kv": settings["heads"],
+        **_assumed_sizes(settings),
         "attention.sliding_window": 0,
         "rope.dimension_count": settings["head_dim"],
         "rope.freq_base": 10_000.0,
         "rope.freq_base_swa": 10_000.0,
+        "rope.scaling.attn_factor": 1.0,
         "rope.scaling.original_context_length": settings["positions"],
         "expert_weights_scale": 1.0,
     }
     return name in defaults and bool(np.float32(defaults[name]) == np.float32(value))
+
+
+def _assumed_sizes(settings: Settings) -> dict[str, int]:
+    """Sizes that llama.cpp takes where their keys are missing (llama-model.cpp, load_hparams)."""
+    if settings.get("heads") is None or settings.get("hidden") is None:
+        return {}
+    size = settings["hidden"] // settings["heads"]
+    return {
+        "attention.key_length": size,
+        "attention.value_length": size,
+        "attention.head_count_kv": settings["heads"],
+    }
 
 
 def same_value(one: GgufField, other: GgufField) -> bool:

@@ -1,0 +1,87 @@
+"""How far a converted or quantized model may be from its original: the only home of tolerances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from pytest_aprqa.domain.model import Quantization
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Values may differ by `atol + rtol * |reference|`."""
+
+    atol: float
+    rtol: float
+
+    @property
+    def exact(self) -> bool:
+        """True when only equal values pass."""
+        return self.atol == 0 and self.rtol == 0
+
+
+EXACT = Tolerance(0.0, 0.0)
+OFFSET_NORM = Tolerance(2.0**-24, 0.0)
+"""Norm weights that a format keeps as 1 + weight in float32 lose at most half a unit in the last
+place of 1 (Gemma in GGUF): IEEE 754, binary32."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogitTolerance:
+    """Teacher-forced logits against the original's: what a pass may cost."""
+
+    mean_kld: float
+    """Largest mean Kullback-Leibler divergence, in nats per position."""
+    top1: float
+    """Smallest share of positions with the same most probable token."""
+
+
+WEIGHT_NMSE: MappingProxyType[Quantization, float] = MappingProxyType(
+    {
+        Quantization.F32: 0.0,
+        Quantization.F16: 2.0**-22,
+        Quantization.BF16: 2.0**-16,
+        Quantization.Q8_0: 2e-4,
+        Quantization.Q6_K: 1.5e-3,
+        Quantization.Q5_K_M: 6e-3,
+        Quantization.Q5_0: 8e-3,
+        Quantization.Q4_K_M: 2.5e-2,
+        Quantization.Q4_0: 3.5e-2,
+        Quantization.Q3_K_M: 8e-2,
+        Quantization.Q2_K: 2e-1,
+    }
+)
+"""Largest mean squared error of a quantized matrix over its values' mean square.
+
+float16 and bfloat16 round to nearest, so a value is off by at most 2**-11 and 2**-8 of itself and
+the squares by 2**-22 and 2**-16. The others: a block of b bits spans about six standard deviations
+of normal values in 2**b steps, which gives (6 / 2**b)**2 / 12 (q8_0 4.6e-5, q6_k 7e-4, five bits
+3e-3, four bits 1.2e-2, three bits 4.7e-2, two bits 0.19 before K-quants' searched scales); the
+limits are two to four times that, as blocks with one large value fare worse. The measured errors
+stand in docs/conversion.md."""
+
+LOGITS: MappingProxyType[Quantization, LogitTolerance] = MappingProxyType(
+    {
+        Quantization.F32: LogitTolerance(5e-4, 0.99),
+        Quantization.F16: LogitTolerance(5e-4, 0.99),
+        Quantization.BF16: LogitTolerance(5e-4, 0.99),
+        Quantization.Q8_0: LogitTolerance(0.003, 0.965),
+        Quantization.Q6_K: LogitTolerance(0.011, 0.94),
+        Quantization.Q5_K_M: LogitTolerance(0.022, 0.915),
+        Quantization.Q5_0: LogitTolerance(0.03, 0.90),
+        Quantization.Q4_K_M: LogitTolerance(0.06, 0.88),
+        Quantization.Q4_0: LogitTolerance(0.14, 0.82),
+        Quantization.Q3_K_M: LogitTolerance(0.20, 0.78),
+        Quantization.Q2_K: LogitTolerance(0.89, 0.57),
+    }
+)
+"""About twice the worse of the public figures, llama.cpp's tools/perplexity/README.md (Llama 2 7B
+and Llama 3 8B on wikitext-2, mean KLD and same top token against FP16: Q8_0 0.00136 and 97.67 %,
+Q6_K 0.0055 and 96.03 %, Q5_K_M 0.0108, Q4_K_M 0.0313 and 91.90 %, Q4_0 0.0719, Q3_K_M 0.102, Q2_K
+0.445 and 71.14 %); q5_0, for which none is published there, lies between its neighbours. The float
+rows allow another engine's arithmetic: BF16 against FP16 is 0.0000252 and 99.739 % there."""
+
+SAME_ENGINE_NMSE = 1e-6
+"""Largest mean squared error of logits over their variance between two engines that compute in
+float32 (llama.cpp's own check calls 1e-6 identical)."""
