@@ -165,7 +165,7 @@ def test_a_lost_number_of_key_value_heads_is_found_without_config(
         "m.gguf: tensor blk.0.attn_k.weight has the shape [64, 256]; config.json makes it "
         "[256, 256]"
     )
-    assert len(messages) == 3 * len(("k", "k bias", "v", "v bias"))
+    assert messages[-1] == "and 4 more findings of this kind"  # 3 layers; k, v; biases
 
 
 def test_a_gguf_file_of_an_unknown_family_is_not_judged(tmp_path: Path, gguf_parts: Parts) -> None:

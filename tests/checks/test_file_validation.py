@@ -311,6 +311,32 @@ def test_apr_keys_and_embedded_tokenizer_must_agree(
     assert message.endswith("(1 entries differ)")
 
 
+@pytest.mark.parametrize("kind", ["gguf", "apr"])
+def test_each_disagreement_of_keys_and_files_is_a_finding(
+    tmp_path: Path, tiny: Tiny, kind: str
+) -> None:
+    if kind == "gguf":
+        fields: dict[str, Any] = dict(gguf_tokenizer_fields(*tiny))
+        merges, pre = "tokenizer.ggml.merges", "tokenizer.ggml.pre"
+        fields[merges] = array("string", fields[merges].value[:-1])
+        fields[pre] = string("llama-bpe")
+    else:
+        fields = apr_tokenizer_fields(*tiny)
+        merges, pre = "tokenizer.merges", "tokenizer.pre_type"
+        fields[merges] = fields[merges][:-1]
+        fields[pre] = "llama-bpe"
+
+    def rows(values: dict[str, Values]) -> None:
+        values[EMBEDDING[kind]] = np.random.default_rng(1).random((1024, 32), np.float32)
+        if kind == "apr":
+            values["lm_head.weight"] = values[EMBEDDING[kind]]
+
+    (first, second) = told(validate_file(write_model(tmp_path, kind, rows, fields=fields)))
+    assert first[0] == second[0] == "tokenizer"
+    assert first[1].startswith(f"model.{kind}: {merges} has ")
+    assert second[1].startswith(f"model.{kind}: {pre} is 'llama-bpe', but the files have ")
+
+
 def test_a_tokenizer_that_is_wrong_in_itself_is_found_inside_of_a_file(
     tmp_path: Path, tiny: Tiny
 ) -> None:

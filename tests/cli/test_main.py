@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,6 +114,71 @@ def test_a_reader_that_goes_away_is_no_error_of_ours() -> None:
     with process.stderr as stream:
         assert stream.read() == b""
     assert process.wait(timeout=60) == Exit.PIPE_CLOSED
+
+
+SLOW_COMMAND = """
+import sys, threading
+from pathlib import Path
+from pytest_aprqa.cli import inspect_command
+from pytest_aprqa.cli.main import main
+from pytest_aprqa.formats.atomic import atomic_directory, atomic_file
+
+def run(chosen):
+    path = Path(chosen.model)
+    with atomic_file(path) as draft, atomic_directory(path.with_name("folder")) as folder:
+        draft.write_bytes(b"half")
+        (folder / "part").write_bytes(b"half")
+        print("writing", flush=True)
+        threading.Event().wait(60)
+
+inspect_command.run = run
+sys.exit(main(["inspect", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (signal.SIGTERM, b"aprqa: ended by SIGTERM\n"),
+        (signal.SIGHUP, b"aprqa: ended by SIGHUP\n"),
+        (signal.SIGINT, b"aprqa: interrupted\n"),
+    ],
+)
+def test_a_signal_ends_a_long_writing_in_order(
+    tmp_path: Path, number: signal.Signals, told: bytes
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_COMMAND, str(tmp_path / "m.gguf")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"writing\n"
+    assert len(list(tmp_path.iterdir())) == 2
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (128 + number, told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_callers_own_handlers_stay(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    def look(chosen: object) -> Exit:
+        seen.append(signal.getsignal(signal.SIGTERM))
+        return Exit.FINE
+
+    monkeypatch.setattr(inspect_command, "run", look)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        assert run("inspect", "m").status == 0
+        assert callable(seen[0])
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert run("inspect", "m").status == 0
+        assert seen[1] is signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:

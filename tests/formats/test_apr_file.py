@@ -46,6 +46,8 @@ def only_metadata(path: Path, text: bytes, **changed: Any) -> Path:
         (b"", "metadata: not JSON"),
         (b'{"a":1,"a":2}', "metadata: key 'a' occurs twice"),
         (b'{"a":"\xff"}', "metadata: not UTF-8 at byte 6"),
+        (b'{"a":Infinity}', "metadata: Infinity is no number of JSON's"),
+        (rb'{"a":"\udfff"}', "metadata: half a surrogate pair at byte 6"),
         (b'{"a":' * 3000, "metadata: not JSON"),
         (b'{"a":' + b"9" * 5000 + b"}", "metadata: not JSON"),
         (b'{"a":[' + b"[]," * 1_000_000 + b"[]]}", "would take about 128000"),

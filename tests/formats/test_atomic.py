@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pytest_aprqa.formats import atomic
-from pytest_aprqa.formats.atomic import atomic_directory, atomic_file
+from pytest_aprqa.formats.apr_writer import write_apr_container
+from pytest_aprqa.formats.atomic import UnwritableError, atomic_directory, atomic_file
 from pytest_aprqa.formats.checkpoint import CheckpointError
+from pytest_aprqa.formats.gguf_field import string
+from pytest_aprqa.formats.gguf_writer import write_gguf
+from pytest_aprqa.formats.safetensors_writer import write_safetensors
+from pytest_aprqa.formats.tensor import Tensor
 
 DEAD = "4194999"  # beyond the largest process id of Linux (2**22)
 
@@ -202,6 +212,89 @@ def test_vanished_draft_is_told(tmp_path: Path) -> None:
     ):
         draft.unlink()
     assert names(tmp_path) == []
+
+
+def refuse(error: OSError) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
+def test_a_disk_that_takes_no_more_is_told_once(tmp_path: Path, number: int) -> None:
+    told = f"m: cannot be written: {os.strerror(number)}"
+    path, refused = tmp_path / "m", OSError(number, os.strerror(number))
+    with pytest.raises(UnwritableError) as caught, atomic_file(path) as draft:
+        draft.write_bytes(b"half")
+        refuse(refused)
+    assert str(caught.value) == f"{tmp_path}/{told}"
+    with pytest.raises(UnwritableError) as caught, atomic_directory(path) as draft:
+        (draft / "a").write_bytes(b"half")
+        refuse(OSError(number, os.strerror(number), str(draft / "a")))
+    assert str(caught.value) == f"{tmp_path}/{told}"
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BrokenPipeError(errno.EPIPE, "Broken pipe"),
+        FileNotFoundError(errno.ENOENT, "No such file", "source.safetensors"),
+        PermissionError(errno.EACCES, "Permission denied", "source.safetensors"),
+    ],
+)
+def test_what_is_no_fault_of_the_writing_is_not_said_to_be(tmp_path: Path, error: OSError) -> None:
+    with pytest.raises(type(error)) as caught, atomic_file(tmp_path / "m"):
+        refuse(error)
+    assert caught.value is error
+    assert names(tmp_path) == []
+
+
+def big(name: str) -> Tensor:
+    return Tensor(name, "F32", (300, 1000), lambda: np.zeros(1_200_000, np.uint8))
+
+
+def gguf_to(path: Path) -> None:
+    write_gguf(path, fields={"general.architecture": string("x")}, tensors=[big("a"), big("b")])
+
+
+def apr_to(path: Path) -> None:
+    write_apr_container(path, b"{}", [big("a"), big("b")])
+
+
+def safetensors_to(path: Path) -> None:
+    with atomic_directory(path) as draft:
+        write_safetensors(draft, [big("a"), big("b")], metadata={}, shard_bytes=1_300_000)
+
+
+def safetensors_in_place(path: Path) -> None:
+    path.mkdir(exist_ok=True)
+    write_safetensors(path, [big("a"), big("b")], metadata={})
+
+
+@pytest.fixture
+def short_files() -> Iterator[None]:
+    """Files of at most a million bytes; more is refused as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.mark.parametrize("write", [gguf_to, apr_to, safetensors_to, safetensors_in_place])
+@pytest.mark.usefixtures("short_files")
+def test_each_writer_says_that_nothing_more_can_be_written(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        write(tmp_path / "m")
+    why = "File too large"
+    if write is gguf_to:  # NumPy keeps the system's reason to itself
+        why = r"the disk takes no more bytes: 1200000 requested and 9\d{5} written"
+    assert re.fullmatch(f"{tmp_path}/m: cannot be written: {why}", str(caught.value))
+    assert names(tmp_path) == (["m"] if write is safetensors_in_place else [])
 
 
 def test_impossible_targets_are_told(tmp_path: Path) -> None:

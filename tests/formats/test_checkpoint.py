@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pytest_aprqa.formats.checkpoint import (
     CHUNK_ELEMENTS,
     Checkpoint,
     CheckpointError,
+    parse_json_object,
     read_json_object,
 )
 from pytest_aprqa.formats.digest import file_hashes
@@ -127,6 +129,53 @@ def test_json_of_bounded_size(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="109 bytes; expected JSON of at most 50 bytes"):
         read_json_object(path, max_bytes=50)
     assert read_json_object(path)["a"] == "x" * 100
+
+
+def test_json_that_would_take_far_more_memory_than_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"a":[' + "[]," * 1_000_000 + "0]}")
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            CheckpointError, match=r"config\.json: 3000009 bytes of JSON would take"
+        ):
+            read_json_object(path)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_vocabulary_as_large_as_published_ones_is_read() -> None:
+    """260 000 words and 580 000 merges as pairs, the most there is, with words of usual length."""
+    vocab = {f"token{n}": n for n in range(260_000)}
+    merges = [[f"to{n}", f"ken{n}"] for n in range(580_000)]
+    text = json.dumps({"model": {"vocab": vocab, "merges": merges}}, separators=(",", ":"))
+    assert len(text) < 35_000_000
+    assert len(parse_json_object(text.encode(), where="t")["model"]["merges"]) == 580_000
+
+
+STRICT = [
+    (b'{"a":1,"a":2}', "t: key 'a' occurs twice; expected it once"),
+    (b'{"a":NaN}', "t: NaN is no number of JSON's; expected a finite"),
+    (b'{"a":-Infinity}', "t: -Infinity is no number of JSON's; expected a finite"),
+    (b'{"a":1e999}', "t: 1e999 is no number of JSON's; expected a finite"),
+    (rb'{"a":"\ud800"}', "t: half a surrogate pair at byte 6; expected Unicode text"),
+    (rb'{"a":"\\\uDC00\ud83d"}', "t: half a surrogate pair at byte 8; expected Unicode text"),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), STRICT)
+def test_what_other_readers_refuse_is_refused_where_they_read(text: bytes, told: str) -> None:
+    assert "a" in parse_json_object(text, where="t")  # generation configs hold Infinity
+    with pytest.raises(CheckpointError) as caught:
+        parse_json_object(text, where="t", strict=True)
+    assert str(caught.value) == told
+
+
+def test_whole_pairs_and_escaped_backslashes_are_no_half_pairs() -> None:
+    text = rb'{"a":"\ud83d\ude00 \\ud800","b":1.5,"c":-2e-3}'
+    found = parse_json_object(text, where="t", strict=True)
+    assert found == {"a": "\U0001f600 \\ud800", "b": 1.5, "c": -0.002}
 
 
 def test_file_hashes(sharded: Path) -> None:

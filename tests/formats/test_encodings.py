@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from pytest_aprqa.formats.checkpoint import CHUNK_ELEMENTS, CheckpointError
 from pytest_aprqa.formats.encodings import (
     ENCODINGS,
+    SAFETENSORS_ONLY,
     decode,
     decoded_chunks,
     encode,
@@ -26,6 +27,7 @@ from pytest_aprqa.formats.encodings import (
 from pytest_aprqa.formats.gguf_field import float32, string, uint32
 from pytest_aprqa.formats.gguf_file import GgufFile
 from pytest_aprqa.formats.gguf_writer import write_gguf
+from pytest_aprqa.formats.safetensors import DTYPE_BITS
 from pytest_aprqa.formats.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ LISTED_ONLY = ("Q8_1", "Q8_K", "Q1_0")
 BLOCKS = [
     name
     for name, encoding in ENCODINGS.items()
-    if not encoding.plain and not name.startswith("APR_") and name not in LISTED_ONLY
+    if name not in (*SAFETENSORS_ONLY, *LISTED_ONLY)
+    and not encoding.plain
+    and not name.startswith("APR_")
 ]
 COLUMNS, ROWS = 512, 16
 
@@ -113,6 +117,61 @@ def test_large_tensors_come_in_bounded_chunks() -> None:
 def test_no_values(name: str) -> None:
     assert nbytes_of(name, (0, 256)) == 0
     assert decode(name, np.empty(0, np.uint8), (0, 256)).shape == (0, 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("F8_E4M3", "float8_e4m3fn"),
+        ("F8_E5M2", "float8_e5m2"),
+        ("F8_E4M3FNUZ", "float8_e4m3fnuz"),
+        ("F8_E5M2FNUZ", "float8_e5m2fnuz"),
+        ("F8_E8M0", "float8_e8m0fnu"),
+    ],
+)
+def test_every_byte_of_a_float8_is_what_torch_makes_of_it(name: str, kind: str) -> None:
+    import torch
+
+    patterns = np.arange(256, dtype=np.uint8)
+    expected = torch.from_numpy(patterns.copy()).view(getattr(torch, kind)).float().numpy()
+    found = decode(name, patterns, (16, 16)).reshape(-1)
+    nan = np.isnan(expected)
+    assert np.array_equal(np.isnan(found), nan)
+    assert np.array_equal(found[~nan].view(np.uint32), expected[~nan].view(np.uint32))
+
+
+def test_whole_numbers_and_truths_decode() -> None:
+    for name, kind in (("U16", "<u2"), ("U32", "<u4"), ("U64", "<u8")):
+        stored = np.array([0, 1, 40_000], kind).view(np.uint8)
+        assert decode(name, stored, (3,)).tolist() == [0, 1, 40_000]
+    assert decode("BOOL", np.array([0, 1], np.uint8), (2,)).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["C64", "F4", "F6_E2M3", "F6_E3M2"])
+def test_values_beyond_float32_are_told(name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"{name} cannot be read as float32; expected only"):
+        decode(name, np.zeros(nbytes_of(name, (3, 4)), np.uint8), (3, 4))
+
+
+def test_what_only_safetensors_has_is_written_by_nobody() -> None:
+    assert set(DTYPE_BITS) <= set(ENCODINGS)
+    for name in DTYPE_BITS:
+        assert nbytes_of(name, (3, 8)) * 8 == 3 * 8 * DTYPE_BITS[name]
+    for name in SAFETENSORS_ONLY:
+        assert name in DTYPE_BITS
+        with pytest.raises(CheckpointError, match=f"{name} is read only; expected F32, F16, BF16"):
+            encode(name, np.zeros(4, np.float32))
+
+
+def test_rows_that_are_padded_are_no_shorter_tensor() -> None:
+    """Four rows of 100 values, each padded to one block: the first 400 values would be wrong."""
+    padded = random_bytes("Q4_K", 4 * 256)
+    with pytest.raises(CheckpointError, match="Q4_K takes rows of a multiple of 256 values"):
+        list(decoded_chunks("Q4_K", padded, (4, 100)))
+    for name, data, shape in (("Q4_0", 36, (1, 32)), ("F16", 6, (2,)), ("APR_Q8", 9, (4,))):
+        told = f"{data} bytes of {name} .*; expected {nbytes_of(name, shape)}"
+        with pytest.raises(CheckpointError, match=told):
+            list(decoded_chunks(name, np.zeros(data, np.uint8), shape))
 
 
 def test_every_half_pattern_comes_back() -> None:

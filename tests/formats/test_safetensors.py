@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pytest_aprqa.formats.checkpoint import CheckpointError
 from pytest_aprqa.formats.safetensors import DTYPE_BITS, SafetensorsFile
+from pytest_aprqa.formats.tensor import tensors_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,26 @@ def test_agrees_with_the_reference_library(tmp_path: Path, dtype: str) -> None:
     assert np.array_equal(read, values.to(torch.float32).numpy())
 
 
+def test_tensors_of_every_dtype_are_on_their_way(tmp_path: Path) -> None:
+    for dtype, bits in DTYPE_BITS.items():
+        data = bytes(range(bits))
+        path = write(tmp_path / "m", {"x": entry(dtype, [2, 4], [0, bits])}, data)
+        (tensor,) = tensors_of(SafetensorsFile.open(path))
+        assert (tensor.encoding, tensor.nbytes, tensor.read().tobytes()) == (dtype, bits, data)
+
+
+def test_values_without_float32_are_told_with_the_tensor(tmp_path: Path) -> None:
+    path = write(tmp_path / "m", {"x": entry("C64", [1], [0, 8])}, bytes(8))
+    with pytest.raises(CheckpointError, match="m: tensor x: C64 cannot be read as float32"):
+        list(SafetensorsFile.open(path).float32_chunks("x"))
+
+
+def test_a_header_of_many_tensors_is_read(tmp_path: Path) -> None:
+    names = (f"model.layers.{n // 900}.mlp.experts.{n}.down_proj.weight" for n in range(40_000))
+    header = {name: entry("BF16", [0, 4096], [0, 0]) for name in names}
+    assert len(SafetensorsFile.open(write(tmp_path / "m", header)).tensors) == 40_000
+
+
 def test_every_dtype_is_read(tmp_path: Path) -> None:
     for dtype, bits in DTYPE_BITS.items():
         header = {"x": entry(dtype, [8], [0, bits])}
@@ -97,7 +118,9 @@ def test_every_dtype_is_read(tmp_path: Path) -> None:
         ({"a": 7}, b"", "tensor 'a': expected exactly dtype, shape and data_offsets"),
         ({"a": entry() | {"more": 1}}, b"1234", "tensor 'a': expected exactly dtype"),
         ({"a\n": entry()}, b"1234", "the name has unprintable characters"),
-        ({"a\ud800": entry()}, b"1234", "the name has unprintable characters"),
+        ({"a\ud800": entry()}, b"1234", "header: half a surrogate pair at byte 3; expected"),
+        (b'{"a":NaN}', b"", "header: NaN is no number of JSON's; expected a finite"),
+        (b'{"a":' + b"[]," * 3_000_000 + b"0}", b"", "9000007 bytes of JSON would take about 3840"),
         ({"a": entry("F5")}, b"1234", "tensor 'a': unknown dtype 'F5'; expected one of F4"),
         ({"a": entry(dtype=[1])}, b"1234", "unknown dtype"),  # type: ignore[arg-type]
         ({"a": entry(shape=[-4])}, b"1234", r"shape \[-4\]; expected at most 32 non-negative"),

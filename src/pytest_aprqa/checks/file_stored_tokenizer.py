@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 from pytest_aprqa.checks.integrity_finding import IntegrityFinding
 from pytest_aprqa.checks.integrity_tokenizer import tokenizer_findings
 from pytest_aprqa.conversion.portable import ConversionError
-from pytest_aprqa.conversion.tokenizers import files_from_apr, files_from_gguf
+from pytest_aprqa.conversion.tokenizers import (
+    apr_tokenizer_disagreements,
+    stored_files,
+    stored_files_of_apr,
+    tokenizer_disagreements,
+)
 from pytest_aprqa.conversion.tokenizers.embedded_files import NAMES_KEY
 from pytest_aprqa.formats.gguf_file import GgufFile
 
@@ -38,14 +43,15 @@ def stored_tokenizer_findings(file: GgufFile | AprFile) -> _Found:
         note = "the tokenizer's files: there are none inside to compare the tokenizer's keys with"
         return findings, [note]
     try:
-        files = (
-            files_from_gguf(file.fields)
-            if isinstance(file, GgufFile)
-            else files_from_apr(file.metadata)
-        )
+        if isinstance(file, GgufFile):
+            files = stored_files(file.fields)
+            told = tokenizer_disagreements(files, file.fields)
+        else:
+            files = stored_files_of_apr(file.metadata)
+            told = apr_tokenizer_disagreements(files, file.metadata)
     except ConversionError as error:
-        lines = str(error).splitlines()
-        told = lines[1:-1] or lines  # of several lines the first is a heading, the last advice
+        files, told = {}, str(error).splitlines()
+    if told:
         return [*findings, *(_named(file, line) for line in told)], []
     found, notes = _as_directory(files, _rows(file))
     return [*findings, *(_renamed(file, finding) for finding in found)], notes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationRequest, Message
 from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.model import Format, Quantization
 from pytest_aprqa.domain.oracle_spec import GarbageSpec
 from pytest_aprqa.engines.engine import EngineCrashed, InvalidRequest, LoadFailed
 
@@ -56,19 +57,42 @@ class ProbeAnswer:
 
 
 def check_integrity(
-    target: str, directory: Path, expectations: Expectations | None
-) -> GatewayResult:
-    """G0: config, tokenizer and every shard's header and values agree; nothing is executable."""
+    target: str,
+    directory: Path,
+    expectations: Expectations | None,
+    *,
+    format_: Format = Format.SAFETENSORS,
+    quantization: Quantization | None = None,
+) -> tuple[GatewayResult, Path]:
+    """G0: config, tokenizer and every shard's header and values agree; nothing is executable.
+
+    A target in another format is converted from the directory, found made or made now, and its
+    file is looked into as well; the path that comes with the result is what the engine loads.
+
+    Raises:
+        ConversionError: the model cannot be converted so (an unknown family, say).
+    """
     from pytest_aprqa.checks.integrity import inspect
 
     began = time.perf_counter()
     report = inspect(directory, expectations=expectations)
+    file, details = directory, [f"not judged: {text}" for text in report.not_judged]
+    if report.healthy and format_ is not Format.SAFETENSORS:
+        from pytest_aprqa.checks.file_validation import validate_file
+        from pytest_aprqa.conversion.cache import converted, known_content
+
+        made = converted(directory, format_, quantization)
+        file, report = made.destination, validate_file(made.destination)
+        how = "found in the cache" if made.cached else "converted"
+        digests = ", ".join(known_content(file).values())
+        details.append(f"{how}: {file.name}, {made.nbytes} bytes, SHA-256 {digests}")
+        details += [f"not judged: {text}" for text in report.not_judged]
     findings = [finding.message for finding in report.findings]
-    unjudged = [f"not judged: {text}" for text in report.not_judged]
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        return _result(Gateway.G0, target, False, findings[0] + more, findings + unjudged, began)
-    return _result(Gateway.G0, target, True, Gateway.G0.assertion, unjudged, began)
+        reason = findings[0] + more
+        return _result(Gateway.G0, target, False, reason, findings + details, began), file
+    return _result(Gateway.G0, target, True, Gateway.G0.assertion, details, began), file
 
 
 def check_load(target: str, load: Callable[[], Engine]) -> tuple[GatewayResult, Engine | None]:

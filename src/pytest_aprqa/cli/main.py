@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_aprqa import __version__
@@ -21,7 +24,8 @@ from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.text import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
 
 _DESCRIPTION = """\
 Look at language models on disk, compare them and convert them: Hugging Face directories
@@ -41,6 +45,7 @@ examples:
   aprqa fingerprint tiny.gguf --json
 
 """
+_EXPLAINED = f"{EXPLAINED}  143  ended by SIGTERM (129: SIGHUP); unfinished output is removed\n"
 _COMMANDS = (
     convert_command,
     inspect_command,
@@ -55,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="aprqa",
         description=_DESCRIPTION,
-        epilog=_EXAMPLES + EXPLAINED,
+        epilog=_EXAMPLES + _EXPLAINED,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"aprqa {__version__}")
@@ -65,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
             module.NAME,
             help=module.HELP,
             description=module.DESCRIPTION,
-            epilog=f"{module.EXAMPLES}\n{EXPLAINED}",
+            epilog=f"{module.EXAMPLES}\n{_EXPLAINED}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
@@ -74,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit status, a number of `cli.exits.Exit`."""
+    """Run one command and give its exit status: of `cli.exits.Exit`, or 128 plus a signal's."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # not every locale has every sign
@@ -83,8 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stopped:  # argparse has told what is wrong, or shown the help
         return Exit.USAGE if stopped.code else Exit.FINE
     try:
-        status = int(chosen.run(chosen))
-        sys.stdout.flush()
+        with ended_in_order():
+            status = int(chosen.run(chosen))
+            sys.stdout.flush()
+    except EndedBySignal as ended:
+        _complain(f"ended by {ended.signal.name}")
+        return 128 + ended.signal
     except BrokenPipeError:
         _silence_output()
         return Exit.PIPE_CLOSED
@@ -99,6 +108,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f"{where}{error.strerror or error}")
         return Exit.USAGE
     return status
+
+
+class EndedBySignal(BaseException):
+    """Another process asked this one to end; nothing but clean-up is to catch it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does: what it began is removed.
+
+    A signal that is ignored (nohup), or handled by whoever called, stays so.
+
+    Raises:
+        EndedBySignal: when one of them came.
+    """
+    watched: list[signal.Signals] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in watched:  # a second one must not end the clean-up
+            signal.signal(each, signal.SIG_IGN)
+        raise EndedBySignal(number)
+
+    if threading.current_thread() is threading.main_thread():  # the only one that may ask
+        watched += [
+            number
+            for number in (signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is signal.SIG_DFL
+        ]
+    try:
+        for number in watched:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number in watched:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _complain(text: str) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,16 +21,18 @@ from pytest_aprqa.conversion.convert import (
     Conversion,
     convert,
     format_by_name,
+    require_free,
     size_of,
-    why_impossible,
 )
+from pytest_aprqa.conversion.impossible import why_impossible
 from pytest_aprqa.conversion.portable import ConversionError
 from pytest_aprqa.conversion.provenance import SIDECAR, content_of, provenance, write_sidecar
+from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.model import Format
 from pytest_aprqa.formats.atomic import atomic_directory, atomic_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pytest_aprqa.domain.model import Quantization
     from pytest_aprqa.formats.tensor import Progress
@@ -61,28 +64,42 @@ def converted(
     Raises:
         ConversionError, CheckpointError: as `convert`.
     """
-    from filelock import FileLock
-
     began = time.perf_counter()
     if problem := why_impossible(format_, quantization):
         raise ConversionError(f"{source}: {problem}")
     facts = provenance(known_content(source), format_, quantization)
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     entry = cache_directory() / "conversions" / key
-    try:
-        entry.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConversionError(
-            f"{entry}: cannot be made: {error.strerror}; {DIRECTORY_VARIABLE} names another place"
-        ) from error
     made = entry / _NAMES[format_]
-    with FileLock(entry / "lock"):
+    with _locked(entry):
         cached = _is_whole(made)
         if not cached:
             convert(source, made, quantization=quantization, replace=True, progress=progress)
-            _write_down(made, facts)
+            write_sidecar(made, facts, known_content(made), sidecar=entry / SIDECAR)
     seconds = time.perf_counter() - began
     return Conversion(source, made, format_, quantization, cached, seconds, size_of(made))
+
+
+@contextmanager
+def _locked(entry: Path) -> Iterator[None]:
+    """An entry's directory, made if need be, for this process alone."""
+    from filelock import FileLock
+
+    lock = FileLock(entry / "lock")
+    doing = "made"
+    try:
+        entry.mkdir(parents=True, exist_ok=True)
+        doing = "locked"
+        lock.acquire()
+    except OSError as error:
+        raise ConversionError(
+            f"{entry}: cannot be {doing}: {error.strerror}; {DIRECTORY_VARIABLE} names another "
+            "place"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def convert_through_cache(
@@ -102,18 +119,21 @@ def convert_through_cache(
         ConversionError, CheckpointError: as `convert`.
     """
     format_ = format_by_name(destination)
-    if destination.exists() and not replace:
-        raise ConversionError(f"{destination}: exists already; expected a new name, or replace it")
+    if problem := why_impossible(format_, quantization):
+        raise ConversionError(f"{destination}: {problem}")
+    require_free(source, destination, replace=replace)
+    # Before the work, as the source may lie where the destination will.
+    facts = provenance(known_content(source), format_, quantization)
     if not use_cache:
         conversion = convert(
             source, destination, quantization=quantization, replace=replace, progress=progress
         )
-        _write_down(destination, provenance(known_content(source), format_, quantization))
+        write_sidecar(destination, facts, known_content(destination))
         return conversion
     found = converted(source, format_, quantization, progress=progress)
     _place(found.destination, destination, replace=replace)
     if destination.is_file():
-        _write_down(destination, provenance(known_content(source), format_, quantization))
+        write_sidecar(destination, facts, known_content(destination))
     return Conversion(
         source,
         destination,
@@ -147,15 +167,9 @@ def _is_whole(made: Path) -> bool:
     try:
         sidecar = made.parent / SIDECAR
         written = json.loads(sidecar.read_text(encoding="utf-8"))["result"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return made.exists() and bool(written == known_content(made))
-
-
-def _write_down(made: Path, facts: Mapping[str, object]) -> None:
-    inside_cache = made.name in _NAMES.values() and (made.parent / "lock").exists()
-    sidecar = made.parent / SIDECAR if inside_cache else None
-    write_sidecar(made, facts, known_content(made), sidecar=sidecar)
+        return made.exists() and bool(written == known_content(made))
+    except (OSError, ValueError, KeyError, TypeError, AprqaError):
+        return False  # not even its header can be read
 
 
 def _place(made: Path, destination: Path, *, replace: bool) -> None:

@@ -6,11 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_aprqa.conversion.impossible import why_impossible
 from pytest_aprqa.conversion.portable import ConversionError, PortableModel
 from pytest_aprqa.conversion.quantizer import quantize_gguf
 from pytest_aprqa.conversion.reading import is_quantized, read_portable
 from pytest_aprqa.conversion.writing import (
-    APR_OWN,
+    APR_BY_QUANTIZER,
     PLAIN,
     mixed_for_apr,
     write_apr_file,
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_aprqa.formats.tensor import Progress
-
-APR_BY_QUANTIZER = (Quantization.Q4_K_M, Quantization.Q6_K)
-"""What APR keeps in llama.cpp's own blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +45,6 @@ class Conversion:
 def format_by_name(destination: Path) -> Format:
     """The format that a destination's name asks for: `.gguf`, `.apr`, otherwise a directory."""
     return {".gguf": Format.GGUF, ".apr": Format.APR}.get(destination.suffix, Format.SAFETENSORS)
-
-
-def why_impossible(format_: Format, quantization: Quantization | None) -> str | None:
-    """Why a format cannot hold a quantization; None when it can."""
-    if quantization is None or quantization in PLAIN or format_ is Format.GGUF:
-        return None
-    plain = ", ".join(PLAIN)
-    if format_ is Format.SAFETENSORS:
-        return f"safetensors hold no {quantization}; expected one of {plain}, or a .gguf file"
-    if quantization in APR_OWN or quantization in APR_BY_QUANTIZER:
-        return None
-    able = ", ".join((*APR_BY_QUANTIZER, *APR_OWN))
-    return f"APR has no {quantization} that all its readers understand; expected {plain}, {able}"
 
 
 def convert(
@@ -86,60 +71,95 @@ def convert(
     format_ = format_by_name(destination)
     if problem := why_impossible(format_, quantization):
         raise ConversionError(f"{destination}: {problem}")
-    if destination.exists() and not replace:
-        raise ConversionError(f"{destination}: exists already; expected a new name, or replace it")
+    require_free(source, destination, replace=replace)
+    if quantization is not None and quantization not in PLAIN:
+        _require_unquantized(source, quantization)
     if format_ is Format.SAFETENSORS:
         encoding = None if quantization is None else PLAIN[quantization]
         model = read_portable(source)
         with atomic_directory(destination, replace=replace) as draft:
             write_directory(model, draft, encoding, progress)
+    elif format_ is Format.GGUF:
+        _write_gguf(source, destination, quantization, progress)
     else:
-        with atomic_file(destination) as draft, scratch_directory(destination) as space:
-            _write_file(source, draft, space, format_, quantization, progress)
+        _write_apr(source, destination, quantization, progress)
     seconds = time.perf_counter() - began
     return Conversion(
         source, destination, format_, quantization, False, seconds, size_of(destination)
     )
 
 
-def _write_file(
-    source: Path,
-    draft: Path,
-    space: Path,
-    format_: Format,
-    quantization: Quantization | None,
-    progress: Progress | None,
-) -> None:
-    """Write a GGUF or APR file under a draft's name; `space` is for what lies between."""
-    if quantization is not None and quantization not in PLAIN:
-        _require_unquantized(source, quantization)
-    if format_ is Format.GGUF:
-        _write_gguf(source, draft, space, quantization, progress)
-    elif quantization in APR_BY_QUANTIZER:
-        quantized = space / "quantized.gguf"
-        _write_gguf(source, quantized, space, quantization, None)
-        model = mixed_for_apr(read_portable(source), read_portable(quantized, decode_to=None))
-        write_apr_file(model, draft, None, progress)
-    else:
-        write_apr_file(_for_blocks(source), draft, quantization, progress)
+def require_free(source: Path, destination: Path, *, replace: bool) -> None:
+    """Refuse a destination that is taken, or whose replacement would take away more than a model.
+
+    Raises:
+        ConversionError: it is there and `replace` is not set, it is a directory of something else
+            than a model, or the source lies in it.
+    """
+    if not destination.exists():
+        return
+    if not replace:
+        raise ConversionError(f"{destination}: exists already; expected a new name, or replace it")
+    if not destination.is_dir():
+        return
+    if any(destination.iterdir()) and not (destination / "config.json").is_file():
+        raise ConversionError(
+            f"{destination}: holds files but no config.json; expected a model's directory to "
+            "replace, or a new name"
+        )
+    if destination.resolve() in source.resolve().parents:
+        raise ConversionError(
+            f"{destination}: {source} lies in it and would go with it; expected another name"
+        )
 
 
 def _write_gguf(
     source: Path,
-    draft: Path,
-    space: Path,
+    destination: Path,
     quantization: Quantization | None,
     progress: Progress | None,
 ) -> None:
     if quantization is None or quantization in PLAIN:
         encoding = None if quantization is None else PLAIN[quantization]
-        write_gguf_file(_for_blocks(source), draft, encoding, progress)
+        write_gguf_file(_for_blocks(source), destination, encoding, progress)
         return
-    if source.suffix != ".gguf":
+    with atomic_file(destination) as draft, scratch_directory(destination) as space:
+        _quantize(source, draft, space, quantization, progress)
+
+
+def _write_apr(
+    source: Path,
+    destination: Path,
+    quantization: Quantization | None,
+    progress: Progress | None,
+) -> None:
+    if quantization not in APR_BY_QUANTIZER:
+        write_apr_file(_for_blocks(source), destination, quantization, progress)
+        return
+    with scratch_directory(destination) as space:
+        quantized = space / "quantized.gguf"
+        _quantize(source, quantized, space, quantization, None)
+        model = mixed_for_apr(read_portable(source), read_portable(quantized, decode_to=None))
+        write_apr_file(model, destination, None, progress)
+
+
+def _quantize(
+    source: Path,
+    draft: Path,
+    space: Path,
+    quantization: Quantization,
+    progress: Progress | None,
+) -> None:
+    """Have llama.cpp write a quantized GGUF file; `space` is for the plain one that it reads."""
+    plain = source
+    if open_checkpoint(source).format is not Format.GGUF:
         plain = space / "plain.gguf"
         write_gguf_file(read_portable(source), plain, None, progress)
-        source = plain
-    quantize_gguf(source, draft, quantization)
+    try:
+        quantize_gguf(plain, draft, quantization)
+    except ConversionError as error:
+        # Nobody knows the scratch file, which is gone when the message is read.
+        raise ConversionError(str(error).replace(str(plain), str(source))) from error
 
 
 def _for_blocks(source: Path) -> PortableModel:

@@ -34,6 +34,7 @@ from pytest_aprqa.conversion.tokenizers import (
 from pytest_aprqa.domain.model import Quantization
 from pytest_aprqa.formats.apr_rules import EMBEDDINGS, PORTABLE
 from pytest_aprqa.formats.apr_writer import write_apr
+from pytest_aprqa.formats.checkpoint import CheckpointError
 from pytest_aprqa.formats.encodings import FLOATS, encoding_of
 from pytest_aprqa.formats.gguf_field import string, uint32
 from pytest_aprqa.formats.gguf_writer import write_gguf
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+
     from pytest_aprqa.formats.tensor import Progress, Tensor
 
 PLAIN = MappingProxyType(
@@ -51,6 +54,8 @@ PLAIN = MappingProxyType(
 """The quantizations that are none: matrices in one float encoding."""
 APR_OWN = MappingProxyType({Quantization.Q8_0: "APR_Q8", Quantization.Q4_0: "APR_Q4"})
 """APR's own encodings by the quantization that they stand for: as many bits, other scales."""
+APR_BY_QUANTIZER = (Quantization.Q4_K_M, Quantization.Q6_K)
+"""What APR keeps in llama.cpp's own blocks."""
 APR_SMALLEST = 1024
 """Elements below which aprender's quantizer leaves a tensor alone."""
 _FILE_TYPES = MappingProxyType(
@@ -95,9 +100,11 @@ def write_gguf_file(
     made = [t if encoding_of(t.encoding).by_row else t.as_encoding("F32") for t in made]
     # One encoding for the matrices alone decides how the file is called.
     kind = _most(made)
-    name = general_name_part(model.config, model.files) or family_of_config(model.config).name
     fields = gguf_fields(model.config)
-    fields |= {"general.name": string(name), "general.file_type": uint32(_FILE_TYPES[kind])}
+    fields |= {
+        "general.name": string(_name(model)),
+        "general.file_type": uint32(_FILE_TYPES[kind]),
+    }
     if not encoding_of(kind).plain:
         fields["general.quantization_version"] = uint32(_BLOCK_FORMAT_VERSION)
     fields |= gguf_tokenizer_fields(model.config, model.files)
@@ -138,6 +145,15 @@ def write_apr_file(
     write_apr(path, metadata=metadata, tensors=made, progress=progress)
 
 
+def _name(model: PortableModel) -> str:
+    """`general.name`: "phi-3" in it, or "phi3", is what llama.cpp tokenizes as Phi-3's by.
+
+    Phi-4 is of the family phi3 with another tokenizer; llama.cpp refuses it by that name.
+    """
+    part = general_name_part(model.config, model.files)
+    return part or family_of_config(model.config).name.replace("phi3", "phi")
+
+
 def mixed_for_apr(original: PortableModel, quantized: PortableModel) -> PortableModel:
     """The original with every tensor in its quantized blocks that APR can hold.
 
@@ -167,7 +183,7 @@ def _apr_encoded(tensor: Tensor, plain: str | None, own: str | None) -> Tensor:
         looked_up = any(part in tensor.name for part in (*EMBEDDINGS, "lm_head"))
         if looked_up or math.prod(tensor.shape) < APR_SMALLEST:
             return tensor
-        return tensor.as_encoding(own)
+        return _encoded(tensor, own)
     return _cast(tensor, plain)
 
 
@@ -175,7 +191,22 @@ def _cast(tensor: Tensor, encoding: str | None) -> Tensor:
     """The tensor in that float encoding; itself with None, and where it holds no floats."""
     if encoding is None or (tensor.encoding not in FLOATS and encoding_of(tensor.encoding).plain):
         return tensor
-    return tensor.as_encoding(encoding)
+    return _encoded(tensor, encoding)
+
+
+def _encoded(tensor: Tensor, encoding: str) -> Tensor:
+    """The tensor in another encoding; which one does not fit in it is told when it is read."""
+    if encoding == tensor.encoding:
+        return tensor
+    other = tensor.as_encoding(encoding)
+
+    def read() -> np.ndarray[Any, Any]:
+        try:
+            return other.read()
+        except CheckpointError as error:
+            raise ConversionError(f"tensor {tensor.name}: {error}") from error
+
+    return replace(other, read=read)
 
 
 def _narrower(model: PortableModel, *, cast: bool) -> Mapping[str, str]:
@@ -186,7 +217,7 @@ def _narrower(model: PortableModel, *, cast: bool) -> Mapping[str, str]:
     now = {
         tensor.name: model.source_dtypes.get(tensor.name, tensor.encoding)
         for tensor in model.tensors
-        if not cast or len(tensor.shape) < 2
+        if tensor.encoding in FLOATS and (not cast or len(tensor.shape) < 2)
     }
     return {name: dtype for name, dtype in now.items() if dtype in FLOATS and dtype != "F32"}
 

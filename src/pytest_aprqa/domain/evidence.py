@@ -14,7 +14,7 @@ from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, S
 from pytest_aprqa.domain.playbook import Category
 from pytest_aprqa.domain.verdict import Ruling
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 """Version of the evidence format; readers refuse a major number they do not know."""
 
 
@@ -75,15 +75,26 @@ class RequestRecord(_Record):
     timeout_ms: int
 
 
+class Check(StrEnum):
+    """What kind of item evidence is of."""
+
+    SCENARIO = "scenario"
+    """A question put to a model in one cell of the matrix."""
+    CONVERSION = "conversion"
+    """A conversion between formats; it has no backend and no modality."""
+
+
 class Evidence(_Record):
-    """What one scenario item showed; `id` is the item's node id."""
+    """What one item showed; `id` is the item's node id."""
 
     id: str
+    check: Check = Check.SCENARIO
     target: str
     format: Format
+    """The format that is asked; for a conversion the one that it ends in."""
     quantization: Quantization | None
-    backend: Backend
-    modality: Modality
+    backend: Backend | None
+    modality: Modality | None
     scenario: str
     category: Category
     severity: Severity
@@ -99,6 +110,8 @@ class Evidence(_Record):
     verdicts: tuple[VerdictRecord, ...] = ()
     request: RequestRecord | None = None
     metrics: Metrics | None = None
+    measurements: Mapping[str, float] = Field(default_factory=dict)
+    """What a conversion's verdicts rest on, by name, such as `nmse_worst_tensor`."""
     engine: Mapping[str, str] = Field(default_factory=dict)
     worker: str = ""
     """The xdist worker that gathered it, `main` without xdist."""
@@ -120,13 +133,14 @@ def _badness(evidence: Evidence) -> tuple[int, bool, str, str]:
 
 
 class PlannedScenario(_Record):
-    """One scenario item that the run owes."""
+    """One item that the run owes: a scenario in one cell, or a conversion."""
 
     id: str
+    check: Check = Check.SCENARIO
     target: str
-    backend: Backend
+    backend: Backend | None
     format: Format
-    modality: Modality
+    modality: Modality | None
     scenario: str
     category: Category
     severity: Severity
@@ -198,7 +212,7 @@ def contradictions(record: RunRecord) -> Iterator[str]:
     name = record.playbook.name
     ids = Counter(entry.id for entry in plan.scenarios)
     yield from (f"the plan of {name} names {id_!r} {n} times" for id_, n in ids.items() if n > 1)
-    asked = {entry.target for entry in plan.scenarios}
+    asked = {entry.target for entry in plan.scenarios if entry.check is Check.SCENARIO}
     for target in sorted(asked ^ set(plan.targets)):
         where = "targets" if target in asked else "scenarios"
         yield f"the plan of {name} names the target {target!r}, but not in its {where}"
@@ -228,4 +242,13 @@ def _contradicted(item: Evidence, entry: PlannedScenario | None, playbook: str) 
         yield f"evidence of {item.id!r} is {item.outcome}, but its verdicts are: {found}"
 
 
-_PLANNED_KEYS = ("target", "backend", "format", "modality", "scenario", "category", "severity")
+_PLANNED_KEYS = (
+    "check",
+    "target",
+    "backend",
+    "format",
+    "modality",
+    "scenario",
+    "category",
+    "severity",
+)

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.evidence import (
+    Check,
     Evidence,
     Narrowing,
     Outcome,
@@ -159,7 +160,7 @@ def _sift(record: RunRecord) -> _Sifted:
     planned = record.plan.scenarios
     scope = [entry for entry in planned if not _excused(evidence.get(entry.id))]
     found = [evidence[entry.id] for entry in scope if entry.id in evidence]
-    targets = {entry.target for entry in scope}
+    targets = {entry.target for entry in scope if entry.check is Check.SCENARIO}
     p0 = [item for item in found if item.severity is Severity.P0]
     return _Sifted(
         record=record,
@@ -252,10 +253,11 @@ def _status(run: _Sifted) -> Status:
 def _cells(scope: Iterable[PlannedScenario]) -> tuple[str, ...]:
     cells: dict[str, list[str]] = {}
     for entry in scope:
-        modalities = cells.setdefault(entry.target, [])
-        if entry.modality not in modalities:
-            modalities.append(entry.modality)
-    return tuple(f"{target} × {', '.join(modalities)}" for target, modalities in cells.items())
+        cells.setdefault(entry.target, []).append(entry.modality or "")
+    return tuple(
+        f"{target} × {', '.join(dict.fromkeys(found))}" if any(found) else f"{len(found)} {target}s"
+        for target, found in cells.items()
+    )
 
 
 def _excused_cells(

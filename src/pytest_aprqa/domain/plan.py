@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pytest_aprqa.domain.conversions import CONVERSION, ConversionCase, conversions_of
 from pytest_aprqa.domain.errors import AprqaError
-from pytest_aprqa.domain.evidence import Narrowing, PlannedRun, PlannedScenario
+from pytest_aprqa.domain.evidence import Check, Narrowing, PlannedRun, PlannedScenario
 from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, Severity, Tier
 from pytest_aprqa.domain.oracle_spec import ArithmeticSpec, GarbageSpec, OracleSpec
 from pytest_aprqa.domain.playbook import Category, Playbook, Scenario
@@ -106,14 +107,16 @@ class Plan:
     playbook: Playbook
     tier: Tier | None
     targets: tuple[TargetPlan, ...]
+    conversions: tuple[ConversionCase, ...]
     narrowings: tuple[Narrowing, ...]
 
     def owed(self, file_id: str) -> PlannedRun:
         """The plan as it stands in evidence, with node ids under the playbook's node id."""
         return PlannedRun(
             targets=tuple(entry.target.name for entry in self.targets),
-            scenarios=tuple(
-                _planned(case, file_id) for entry in self.targets for case in entry.cases
+            scenarios=(
+                *(_planned(case, file_id) for entry in self.targets for case in entry.cases),
+                *(_planned_conversion(case, file_id) for case in self.conversions),
             ),
             narrowings=self.narrowings,
         )
@@ -158,6 +161,9 @@ def make_plan(
         playbook=playbook,
         tier=tier,
         targets=tuple(entry for entry in targets if entry.cases),
+        conversions=(
+            conversions_of(kept.formats, playbook.model.quantizations) if rule.converts else ()
+        ),
         narrowings=(
             *_left_out("--aprqa-format", formats, kept.formats),
             *_left_out("--aprqa-backend", backends, kept.backends),
@@ -297,6 +303,25 @@ def _planned(case: Case, file_id: str) -> PlannedScenario:
         format=case.target.format,
         modality=case.modality,
         scenario=case.scenario,
+        category=case.category,
+        severity=case.severity,
+    )
+
+
+def conversion_id(case: ConversionCase, file_id: str) -> str:
+    """The node id of a conversion's item."""
+    return f"{file_id}::{CONVERSION}::{case.item_name}"
+
+
+def _planned_conversion(case: ConversionCase, file_id: str) -> PlannedScenario:
+    return PlannedScenario(
+        id=conversion_id(case, file_id),
+        check=Check.CONVERSION,
+        target=CONVERSION,
+        backend=None,
+        format=case.path[-1],
+        modality=None,
+        scenario=case.item_name,
         category=case.category,
         severity=case.severity,
     )

@@ -18,6 +18,8 @@ class TierRule:
     """Scenarios per cell; None takes every listed scenario, or one where none is listed."""
     fills: bool
     """True when generated scenarios fill a shorter list up to the depth."""
+    converts: bool
+    """Whether the conversions between the formats are owed too."""
     time_limit_s: float
     """Limit for the whole playbook; what is left then is blocked. The upper end of the tier's
     stated time (mvp: 10 minutes, and so on)."""
@@ -31,17 +33,21 @@ _HOUR = 60 * _MINUTE
 
 TIER_RULES = {
     Tier.SMOKE: TierRule(
-        (Format.SAFETENSORS,), (Backend.CPU,), (Modality.RUN,), 3, False, 2 * _MINUTE
+        (Format.SAFETENSORS,), (Backend.CPU,), (Modality.RUN,), 3, False, False, 2 * _MINUTE
     ),
-    Tier.MVP: TierRule(_ALL_FORMATS, _ALL_BACKENDS, _ALL_MODALITIES, None, False, 10 * _MINUTE),
+    Tier.MVP: TierRule(
+        _ALL_FORMATS, _ALL_BACKENDS, _ALL_MODALITIES, None, False, True, 10 * _MINUTE
+    ),
     Tier.QUICK: TierRule(
-        _ALL_FORMATS, (Backend.CPU,), (Modality.RUN, Modality.CHAT), 10, True, 30 * _MINUTE
+        _ALL_FORMATS, (Backend.CPU,), (Modality.RUN, Modality.CHAT), 10, True, True, 30 * _MINUTE
     ),
-    Tier.STANDARD: TierRule(_ALL_FORMATS, _ALL_BACKENDS, _ALL_MODALITIES, 25, True, 2 * _HOUR),
-    Tier.DEEP: TierRule(_ALL_FORMATS, _ALL_BACKENDS, _ALL_MODALITIES, 100, True, 24 * _HOUR),
+    Tier.STANDARD: TierRule(
+        _ALL_FORMATS, _ALL_BACKENDS, _ALL_MODALITIES, 25, True, True, 2 * _HOUR
+    ),
+    Tier.DEEP: TierRule(_ALL_FORMATS, _ALL_BACKENDS, _ALL_MODALITIES, 100, True, True, 24 * _HOUR),
 }
 
-_NO_TIER = TierRule(_ALL_FORMATS, _ALL_BACKENDS, _ALL_MODALITIES, None, False, 24 * _HOUR)
+_NO_TIER = TierRule(_ALL_FORMATS, _ALL_BACKENDS, _ALL_MODALITIES, None, False, True, 24 * _HOUR)
 """Without a tier the playbook's own matrix and depth act."""
 
 

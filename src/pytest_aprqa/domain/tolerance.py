@@ -35,6 +35,8 @@ class LogitTolerance:
     """Largest mean Kullback-Leibler divergence, in nats per position."""
     top1: float
     """Smallest share of positions with the same most probable token."""
+    nmse: float | None = None
+    """Largest mean squared error over the reference's variance; None does not limit it."""
 
 
 WEIGHT_NMSE: MappingProxyType[Quantization, float] = MappingProxyType(
@@ -82,6 +84,28 @@ Q6_K 0.0055 and 96.03 %, Q5_K_M 0.0108, Q4_K_M 0.0313 and 91.90 %, Q4_0 0.0719, 
 0.445 and 71.14 %); q5_0, for which none is published there, lies between its neighbours. The float
 rows allow another engine's arithmetic: BF16 against FP16 is 0.0000252 and 99.739 % there."""
 
-SAME_ENGINE_NMSE = 1e-6
-"""Largest mean squared error of logits over their variance between two engines that compute in
-float32 (llama.cpp's own check calls 1e-6 identical)."""
+APR_STEPS: MappingProxyType[Quantization, int] = MappingProxyType(
+    {Quantization.Q8_0: 127, Quantization.Q4_0: 7}
+)
+"""Steps from zero to the largest value in APR's own encodings, whose rounding is therefore off by
+at most half of (largest value / steps): the reference formulas of APR_Q8 and APR_Q4."""
+APR_LOGITS: MappingProxyType[Quantization, LogitTolerance] = MappingProxyType(
+    {Quantization.Q8_0: LOGITS[Quantization.Q6_K], Quantization.Q4_0: LOGITS[Quantization.Q4_0]}
+)
+"""APR's q8_0 has one scale for a whole tensor: where that holds values four times as large as its
+blocks of 32 do, two of the eight bits are lost. Its q4_0 has GGML's blocks and one step less."""
+
+SAME_VALUES = LogitTolerance(5e-4, 0.99, nmse=1e-6)
+"""Two engines that compute in float32 over equal float weights (llama.cpp's check-nmse.py calls an
+NMSE of 1e-6 identical)."""
+OTHER_ENGINE = LogitTolerance(5e-4, 0.99, nmse=1e-3)
+"""llama.cpp and torch over equal F16 or BF16 weights: llama.cpp rounds activations to that type
+before it multiplies (check-nmse.py calls 1e-3 very good, and passes up to 1e-2)."""
+SAME_BLOCKS = LogitTolerance(5e-3, 0.97)
+"""llama.cpp over blocks and torch over the same blocks decoded: llama.cpp rounds activations to
+eight bits before it multiplies blocks with them, which costs as much as q8_0 weights do."""
+
+FOREIGN_TOKENS = 0.1
+"""Largest share of adversarial texts that another engine may cut differently. llama.cpp has no NFC,
+no `rstrip`, and its own cuts around combining marks: up to 20 of 251 texts, measured for the
+tokenizers of 15 families (docs/conversion.md)."""

@@ -8,6 +8,7 @@ from functools import cache
 from glob import escape
 from typing import TYPE_CHECKING
 
+from pytest_aprqa.conversion.impossible import why_impossible
 from pytest_aprqa.domain.model import Backend, Format, Modality
 from pytest_aprqa.domain.text import one_line
 from pytest_aprqa.engines.engine import LoadFailed
@@ -34,6 +35,8 @@ def why_unavailable(target: Target, modality: Modality | None) -> str | None:
 
     Answers without importing torch, so that items of an absent device cost nothing.
     """
+    if problem := why_impossible(target.format, target.quantization):
+        return problem
     if modality is Modality.SERVE:
         return "this version does not serve models over HTTP yet"
     if target.backend is Backend.GPU and not _has_cuda_driver():
@@ -67,8 +70,32 @@ def load_engine(
     return load_file(path, target.format, backend=target.backend, threads=allowed)
 
 
+def load_exact(path: Path, format_: Format, *, threads: int | None = None) -> Engine:
+    """Load a model on the CPU in the engine for its format, computing in float32 for comparisons.
+
+    Raises:
+        LoadFailed: the model does not load.
+        EngineUnavailable: this machine cannot run it.
+    """
+    allowed = 1 if _is_small(path) else threads
+    if format_ is Format.SAFETENSORS:
+        from pytest_aprqa.engines.transformers_engine import load
+
+        return load(path, backend=Backend.CPU, dtype="float32", threads=allowed)
+    if format_ is Format.GGUF:
+        from pytest_aprqa.engines.llamacpp_engine import load_gguf
+
+        return load_gguf(path, threads=allowed, exact=True)
+    return load_file(path, format_, backend=Backend.CPU, threads=allowed, dtype="float32")
+
+
 def load_file(
-    path: Path, format_: Format, *, backend: Backend, threads: int | None = None
+    path: Path,
+    format_: Format,
+    *,
+    backend: Backend,
+    threads: int | None = None,
+    dtype: str | None = None,
 ) -> TransformersEngine:
     """Load an APR or GGUF file with transformers, everything from the file itself.
 
@@ -87,7 +114,9 @@ def load_file(
     find_device(backend)  # before a file of gigabytes is read for a device that is not there
     try:
         model = read_portable(path)
-        return load_portable(model, backend=backend, threads=threads, label=format_, file=path.name)
+        return load_portable(
+            model, backend=backend, threads=threads, dtype=dtype, label=format_, file=path.name
+        )
     except (CheckpointError, ConversionError) as error:
         raise LoadFailed(one_line(error)) from error
 

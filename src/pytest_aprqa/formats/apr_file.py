@@ -43,11 +43,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-# What parsed JSON takes in CPython on 64 bits, by the mark that comes with it: `,` or `[` a value
-# and its slot in a list, `{` an object of a few keys, `:` a key. Measured on the densest texts;
-# it is kept low enough that a vocabulary of 260 000 words passes beside the smallest tensors.
-_COSTS = MappingProxyType({b",": 64, b"[": 64, b"{": 240, b":": 100})
-_SPARE_BYTES = 90_000_000
 _PIECE_BYTES = 1 << 22
 
 
@@ -129,8 +124,12 @@ class AprFile:
         by_row = rows * -(-info.shape[-1] // SUPER_BLOCK) * SUPER_BLOCK_BYTES[info.dtype]
         if info.nbytes == by_row:
             yield from self._padded_rows(info)
-        else:  # blocks over the whole tensor
-            yield from decoded_chunks(info.dtype, self.bytes_of(name), (math.prod(info.shape),))
+        else:  # blocks over the whole tensor, the last of them padded
+            left = math.prod(info.shape)
+            whole = -(-left // SUPER_BLOCK) * SUPER_BLOCK
+            for values in decoded_chunks(info.dtype, self.bytes_of(name), (whole,)):
+                yield values[:left]
+                left -= values.size
 
     def release(self, name: str) -> None:
         """Let the system take the tensor's pages back; the next look at it reads them again."""
@@ -197,20 +196,14 @@ def _check_magic(path: Path, start: bytes) -> None:
 
 
 def _metadata(path: Path, data: mmap.mmap, header: AprHeader, size: int) -> dict[str, Any]:
-    """The JSON object; refused before it is parsed when that would take far beyond the file."""
+    """The JSON object, of bounded size."""
     where = f"{path}: metadata"
     if header.metadata_size > JSON_MAX_BYTES:
         raise CheckpointError(
             f"{where}: {header.metadata_size} bytes; expected at most {JSON_MAX_BYTES}"
         )
     text = data[header.metadata_offset : header.metadata_offset + header.metadata_size]
-    taken = sum(cost * text.count(mark) for mark, cost in _COSTS.items())
-    if taken > size + _SPARE_BYTES:
-        raise CheckpointError(
-            f"{where}: {header.metadata_size} bytes of JSON would take about {taken} in memory, "
-            f"in a file of {size}; expected no more values than a model of this size can have"
-        )
-    return parse_json_object(text, where=where, unique_keys=True)
+    return parse_json_object(text, where=where, strict=True, model_bytes=size)
 
 
 def _has_footer(path: Path, header: AprHeader, entries: list[AprEntry], size: int) -> bool:

@@ -80,18 +80,15 @@ def write_apr_container(
     index_offset = HEADER_BYTES + aligned(len(metadata))
     data_offset = index_offset + aligned(len(index))
     header = AprHeader(len(ordered), len(metadata), index_offset, data_offset)
-    try:
-        with atomic_file(path) as draft, draft.open("wb") as stream:
-            output = _Output(stream, data_offset + offset + FOOTER_BYTES)
-            for section in (header.pack(), metadata, index):
-                output.write(section)
-            for tensor in ordered:
-                _write_tensor(path, output, tensor)
-                if progress is not None:
-                    progress(tensor.name, output.written, output.total)
-            stream.write(output.checksum.to_bytes(FOOTER_BYTES, "little"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
+    with atomic_file(path) as draft, draft.open("wb") as stream:
+        output = _Output(stream, data_offset + offset + FOOTER_BYTES)
+        for section in (header.pack(), metadata, index):
+            output.write(section)
+        for tensor in ordered:
+            _write_tensor(path, output, tensor)
+            if progress is not None:
+                progress(tensor.name, output.written, output.total)
+        stream.write(output.checksum.to_bytes(FOOTER_BYTES, "little"))
 
 
 @dataclass

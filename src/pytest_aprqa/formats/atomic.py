@@ -14,15 +14,30 @@ import re
 import secrets
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_aprqa.formats.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _DRAFT, _OLD = "draft", "old"
+# What a write to an open file may fail with; the error then names no file.
+_REFUSALS = frozenset(
+    (
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS),
+        *(errno.EACCES, errno.EPERM, errno.ESTALE, errno.ENOMEM),
+    )
+)
+
+
+class UnwritableError(CheckpointError):
+    """The system refuses to write a file: no space, a limit, no permission."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: cannot be written: {reason}")
+        self.reason = reason
 
 
 @contextmanager
@@ -32,18 +47,20 @@ def atomic_file(path: Path) -> Iterator[Path]:
     The content is on the disk before the name is. What `path` was before stays until then.
 
     Raises:
-        CheckpointError: when nothing can be written there, or the draft is gone at the end.
+        CheckpointError: when nothing can be written there, the disk is full, or the draft is
+            gone at the end.
     """
     if path.is_dir():
         raise CheckpointError(f"{path}: is a directory; expected the name of a file to write")
     _sweep(path)
     draft, lock = _claim(path, directory=False)
     try:
-        yield draft
-        _require(draft, path, draft.is_file())
-        _sync(draft)
-        _rename(draft, path)
-        _sync(path.parent)
+        with writing(draft, path):
+            yield draft
+            _require(draft, path, draft.is_file())
+            _sync(draft)
+            _rename(draft, path)
+            _sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
         os.close(lock)
@@ -63,12 +80,13 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     _require_free(path, replace=replace)
     draft, lock = _claim(path, directory=True)
     try:
-        yield draft
-        _require(draft, path, draft.is_dir())
-        _sync_tree(draft)
-        _require_free(path, replace=replace)
-        _swap_in(draft, path)
-        _sync(path.parent)
+        with writing(draft, path):
+            yield draft
+            _require(draft, path, draft.is_dir())
+            _sync_tree(draft)
+            _require_free(path, replace=replace)
+            _swap_in(draft, path)
+            _sync(path.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         os.close(lock)
@@ -89,6 +107,29 @@ def scratch_directory(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(space, ignore_errors=True)
         os.close(lock)
+
+
+@contextmanager
+def writing(draft: Path, path: Path) -> Iterator[None]:
+    """Tells that `path` cannot be written when the system refuses to write to `draft`.
+
+    Errors that are not of this writing (another file's, a closed pipe) pass through.
+
+    Raises:
+        UnwritableError: naming `path`, with the system's reason.
+    """
+    try:
+        yield
+    except UnwritableError as error:  # of a writer inside, which knows only the draft's name
+        raise UnwritableError(path, error.reason) from error
+    except OSError as error:
+        if error.filename is None:
+            ours = error.errno in _REFUSALS
+        else:
+            ours = Path(os.fsdecode(error.filename)).is_relative_to(draft)
+        if not ours:
+            raise
+        raise UnwritableError(path, error.strerror or str(error)) from error
 
 
 def _require_free(path: Path, *, replace: bool) -> None:

@@ -1,7 +1,8 @@
 """How the values of a tensor lie in bytes: every encoding's block, size, decoder and encoder.
 
-Plain types by their safetensors names, GGML's blocks by GGML's names (https://github.com/ggml-org/
-ggml, ggml-common.h; the gguf package holds sizes and decoders), APR's own two by `APR_` names.
+Plain types by their safetensors names (https://github.com/huggingface/safetensors, tensor.rs),
+GGML's blocks by GGML's names (https://github.com/ggml-org/ggml, ggml-common.h; the gguf package
+holds sizes and decoders), APR's own two by `APR_` names.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_aprqa.formats.checkpoint import CHUNK_ELEMENTS, CheckpointError
+from pytest_aprqa.formats.float8 import FLOAT8, float8_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +58,16 @@ ENCODINGS: MappingProxyType[str, Encoding] = MappingProxyType(
             _plain("I16", "<i2"),
             _plain("I32", "<i4"),
             _plain("I64", "<i8"),
+            _plain("U16", "<u2"),
+            _plain("U32", "<u4"),
+            _plain("U64", "<u8"),
+            _plain("BOOL", "<u1"),
+            _plain("C64", "<c8"),
+            *(_plain(name, "<u1") for name in FLOAT8),
+            # Below a byte, values are packed over the whole tensor: moved as bytes, not decoded.
+            Encoding("F4", 2, 1, by_row=False),
+            Encoding("F6_E2M3", 4, 3, by_row=False),
+            Encoding("F6_E3M2", 4, 3, by_row=False),
             Encoding("Q4_0", 32, 18),
             Encoding("Q4_1", 32, 20),
             Encoding("Q5_0", 32, 22),
@@ -94,6 +106,12 @@ ENCODINGS: MappingProxyType[str, Encoding] = MappingProxyType(
 
 FLOATS = ("F32", "F16", "BF16")
 """The plain encodings that weights are kept in."""
+SAFETENSORS_ONLY = (
+    *("U16", "U32", "U64", "BOOL", "C64", "F4", "F6_E2M3", "F6_E3M2"),
+    *FLOAT8,
+)
+"""What neither GGUF nor APR has."""
+_UNDECODED = ("C64", "F4", "F6_E2M3", "F6_E3M2")
 
 
 def encoding_of(name: str) -> Encoding:
@@ -147,11 +165,13 @@ def rows_of(name: str, data: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np
 
 
 def decode(name: str, data: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """The values as float32 in `shape`, from all of a tensor's bytes (flat uint8)."""
+    """The values as float32 in `shape`, from all of a tensor's bytes (flat uint8).
+
+    Raises:
+        CheckpointError: as `decoded_chunks`.
+    """
     import numpy as np
 
-    if data.size != (expected := nbytes_of(name, shape)):
-        raise CheckpointError(f"{data.size} bytes of {name} {list(shape)}; expected {expected}")
     pieces = list(decoded_chunks(name, data, shape))
     values = np.concatenate(pieces) if pieces else np.empty(0, np.float32)
     return values.reshape(shape)
@@ -160,10 +180,19 @@ def decode(name: str, data: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.
 def decoded_chunks(
     name: str, data: np.ndarray[Any, Any], shape: tuple[int, ...]
 ) -> Iterator[np.ndarray[Any, Any]]:
-    """The values as flat float32 pieces of at most 2**20 values, in storage order."""
+    """The values as flat float32 pieces of at most 2**20 values, in storage order.
+
+    Raises:
+        CheckpointError: when there are more or fewer bytes than the shape takes (rows that are
+            padded, as some APR files have them), or float32 cannot hold such values.
+    """
     import numpy as np
 
     encoding, total = encoding_of(name), math.prod(shape)
+    if data.size != (expected := nbytes_of(name, shape)):
+        raise CheckpointError(f"{data.size} bytes of {name} {list(shape)}; expected {expected}")
+    if name in _UNDECODED:
+        raise CheckpointError(f"{name} cannot be read as float32; expected only its bytes to be")
     if name == "APR_Q8":
         scale = data[:4].view("<f4")[0] if total else np.float32(1)
         codes = data[4:].view("<i1")
@@ -187,6 +216,11 @@ def _decode_blocks(encoding: Encoding, data: np.ndarray[Any, Any]) -> np.ndarray
 
     if encoding.name == "BF16":  # the upper half of a float32
         return (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    if encoding.name == "BOOL":
+        there: np.ndarray[Any, Any] = data != 0
+        return there.astype(np.float32)
+    if encoding.name in FLOAT8:
+        return np.take(float8_values(encoding.name), data)
     if encoding.view is not None:
         return data.view(encoding.view).astype(np.float32)
     if encoding.name == "APR_Q4":
@@ -219,8 +253,8 @@ def encode(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Float32 values (any shape) as stored bytes, flat uint8; rounding to nearest, ties to even.
 
     Raises:
-        CheckpointError: when only llama.cpp's quantizer writes this encoding, or a value is
-            beyond its range (a float32 that would become infinite as F16).
+        CheckpointError: when only llama.cpp's quantizer writes this encoding, or none does, or a
+            value is beyond its range (a float32 that would become infinite as F16).
     """
     import numpy as np
 
@@ -235,7 +269,9 @@ def encode(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return _apr_q8(values.reshape(-1))
     if name == "APR_Q4":
         return _apr_q4(values.reshape(-1))
-    raise CheckpointError(f"{encoding_of(name).name} is written by llama.cpp's quantizer only")
+    if encoding_of(name).plain or name in SAFETENSORS_ONLY:
+        raise CheckpointError(f"{name} is read only; expected {', '.join(FLOATS)} to write")
+    raise CheckpointError(f"{name} is written by llama.cpp's quantizer only")
 
 
 def _half(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

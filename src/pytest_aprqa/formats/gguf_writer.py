@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_aprqa.formats.atomic import atomic_file
+from pytest_aprqa.formats.atomic import UnwritableError, atomic_file
 from pytest_aprqa.formats.checkpoint import CheckpointError
 from pytest_aprqa.formats.gguf_header import ALIGNMENT_KEY
 from pytest_aprqa.formats.gguf_values import VALUE_TYPES
@@ -12,6 +12,8 @@ from pytest_aprqa.formats.gguf_values import VALUE_TYPES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import numpy as np
 
     from pytest_aprqa.formats.gguf_field import GgufField
     from pytest_aprqa.formats.tensor import Progress, Tensor
@@ -83,6 +85,8 @@ def _write(writer: Any, path: Path, tensors: Sequence[Tensor], progress: Progres
     writer.write_header_to_file()
     try:
         writer.write_kv_data_to_file()
+    except OSError:
+        raise  # the disk's fault, not the value's
     except Exception as error:  # struct.error, TypeError, UnicodeError: all of one cause
         raise CheckpointError(f"{path}: a key's value does not fit its type: {error}") from error
     writer.write_ti_data_to_file()
@@ -95,13 +99,23 @@ def _write(writer: Any, path: Path, tensors: Sequence[Tensor], progress: Progres
                     f"{path}: tensor {tensor.name!r}: {data.nbytes} bytes; expected "
                     f"{tensor.nbytes} for {tensor.encoding} {list(tensor.shape)}"
                 )
-            writer.write_tensor_data(data)
+            _put(writer, path, data)
             del data  # a derived tensor's memory is free before the next is made
         finally:
             tensor.done()
         written += tensor.nbytes
         if progress is not None:
             progress(tensor.name, written, total)
+
+
+def _put(writer: Any, path: Path, data: np.ndarray[Any, Any]) -> None:
+    """Write a tensor's bytes; NumPy, which the package writes with, tells a full disk unclearly."""
+    try:
+        writer.write_tensor_data(data)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UnwritableError(path, f"the disk takes no more bytes: {error}") from error
 
 
 def _check_fields(path: Path, fields: Mapping[str, GgufField]) -> None:

@@ -12,12 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_aprqa.domain.model import Format
-from pytest_aprqa.formats.checkpoint import (
-    CHUNK_ELEMENTS,
-    CheckpointError,
-    TensorInfo,
-    parse_json_object,
-)
+from pytest_aprqa.formats.checkpoint import CheckpointError, TensorInfo, parse_json_object
+from pytest_aprqa.formats.encodings import decoded_chunks
 from pytest_aprqa.formats.pages import release_pages
 
 if TYPE_CHECKING:
@@ -111,12 +107,10 @@ class SafetensorsFile:
     def float32_chunks(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
         """The tensor's values as flat float32 pieces of bounded size, in storage order."""
         info = self._info(name)
-        if info.dtype not in _VIEWS or info.dtype == "C64":
-            where = f"{self.path}: tensor {name}"
-            raise CheckpointError(f"{where}: {info.dtype} cannot be read as float32")
-        values = self.raw(name).reshape(-1)
-        for start in range(0, values.size, CHUNK_ELEMENTS):
-            yield _as_float32(values[start : start + CHUNK_ELEMENTS], info.dtype)
+        try:
+            yield from decoded_chunks(info.dtype, self.bytes_of(name), info.shape)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.path}: tensor {name}: {error}") from error
 
     def release(self, name: str) -> None:
         """Let the system take the tensor's pages back; the next look at it reads them again."""
@@ -128,15 +122,6 @@ class SafetensorsFile:
             return self.tensors[name]
         except KeyError:
             raise CheckpointError(f"{self.path}: there is no tensor {name!r}") from None
-
-
-def _as_float32(values: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    if dtype == "BF16":  # the upper half of a float32
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite: a value, no error
-        return values.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +148,7 @@ def _read_header(path: Path, prefix: bytes, *, size: int, read: Any) -> _Header:
     data = read(length)
     if not data.startswith(b"{"):
         raise CheckpointError(f"{path}: the header begins with {data[:1]!r}; expected {{")
-    entries = parse_json_object(data, where=f"{path}: header", unique_keys=True)
+    entries = parse_json_object(data, where=f"{path}: header", strict=True, model_bytes=size)
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise CheckpointError(f"{path}: __metadata__ is no object of texts; expected text to text")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from pytest_aprqa.formats.atomic import writing
 from pytest_aprqa.formats.checkpoint import CheckpointError
 from pytest_aprqa.formats.encodings import encoding_of
 from pytest_aprqa.formats.huggingface import INDEX_FILE, SINGLE_FILE
@@ -56,12 +57,14 @@ def write_safetensors(
     written, weight_map = 0, {}
     for number, shard in enumerate(shards, 1):
         name = SINGLE_FILE if count == 1 else f"model-{number:05}-of-{count:05}.safetensors"
-        with (directory / name).open("wb") as stream:
+        with writing(directory, directory), (directory / name).open("wb") as stream:
             written = _write(stream, shard, metadata, _Count(written, total, progress))
         weight_map.update({tensor.name: name for tensor in shard})
     if count > 1:
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        (directory / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(index, indent=2) + "\n"
+        with writing(directory, directory):
+            (directory / INDEX_FILE).write_text(text, encoding="utf-8")
 
 
 def write_safetensors_file(
@@ -78,7 +81,7 @@ def write_safetensors_file(
     """
     _check(path, tensors)
     total = sum(tensor.nbytes for tensor in tensors)
-    with path.open("wb") as stream:
+    with writing(path, path), path.open("wb") as stream:
         _write(stream, tensors, metadata, _Count(0, total, progress))
 
 

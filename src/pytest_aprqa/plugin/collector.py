@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_aprqa.domain.conversions import CONVERSION, ConversionCase
 from pytest_aprqa.domain.errors import AprqaError, Falsified, ModelUnavailable, PlaybookError
 from pytest_aprqa.domain.gates import Gateway, gateway_item_name
 from pytest_aprqa.domain.model import Severity
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pytest_aprqa.formats.playbook_yaml import PlaybookDocument
 
 GATEWAYS_PLUGIN = "aprqa-gateways"
+CONVERSION_LIMIT_S = 3600.0
+"""Most seconds that one conversion item may take before it counts as hung."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,8 @@ class PlaybookFile(pytest.File):
             yield TargetNode.from_parent(
                 self, name=target_plan.target.name, subject=subject, target_plan=target_plan
             )
+        if plan.conversions:
+            yield ConversionNode.from_parent(self, name=CONVERSION, subject=subject)
 
     def _told(self) -> str:
         return os.path.relpath(self.path, self.config.rootpath)
@@ -187,38 +192,57 @@ class TargetNode(pytest.Collector):
         release(self)
 
 
-class TargetItem(pytest.Function):
-    """An item below a `TargetNode`: fixtures, marks and `--lf` work as for any test function."""
+class ConversionNode(pytest.Collector):
+    """All conversions of a playbook's model: one worker makes and compares their files."""
+
+    def __init__(self, *, subject: Subject, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.subject = subject
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Every conversion that the plan owes."""
+        from pytest_aprqa.plugin.conversions import try_out
+
+        grace = hang_grace(self.config)
+        for case in self.subject.plan.conversions:
+            item: ConversionItem = ConversionItem.from_parent(
+                self, name=case.item_name, callobj=try_out, case=case
+            )
+            if grace is not None:
+                limit = CONVERSION_LIMIT_S + grace
+                item.add_marker(pytest.mark.timeout(limit, func_only=True))
+            yield item
+
+
+class PlaybookItem(pytest.Function):
+    """An item of a playbook: fixtures, marks and `--lf` work as for any test function."""
 
     __test__ = False
 
     @property
-    def node(self) -> TargetNode:
-        """The target's node."""
-        assert isinstance(self.parent, TargetNode)
+    def subject(self) -> Subject:
+        """What the item's playbook stands for."""
+        return self.station_node.subject
+
+    @property
+    def station_node(self) -> TargetNode | ConversionNode:
+        """The node whose station gathers what the next report carries away."""
+        assert isinstance(self.parent, TargetNode | ConversionNode)
         return self.parent
 
-    def mark(self, *names: str, **facts: str | None) -> None:
-        """Mark the item with its target's words and with `aprqa(...)` for `-m` by keyword."""
-        target = self.node.target
-        tier = self.node.subject.plan.tier
-        words = (target.format, target.backend, target.quantization, tier, *names)
-        for word in words:
+    def mark_with(self, *words: str | None, **facts: str | None) -> None:
+        """Mark the item with words, and with `aprqa(...)` for `-m` by keyword."""
+        tier = self.subject.plan.tier
+        for word in (*words, tier):
             if word is not None:
                 self.add_marker(str(word))
-        about = {
-            "format": target.format,
-            "backend": target.backend,
-            "quantization": target.quantization,
-            "tier": tier,
-            **facts,
-        }
+        about = {**facts, "tier": tier}
         told = {key: str(value) for key, value in about.items() if value is not None}
         self.add_marker(pytest.mark.aprqa(**told))
 
     def line(self) -> int:
         """The 1-based line of the playbook that the item comes from."""
-        return self.node.subject.document.line_of("test_matrix")
+        return self.subject.document.line_of("test_matrix")
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         """Where IDEs and annotations point: the playbook's own line."""
@@ -229,6 +253,47 @@ class TargetItem(pytest.Function):
         if isinstance(excinfo.value, Falsified | AprqaError):
             return excinfo.getrepr(style="value")
         return super().repr_failure(excinfo)
+
+
+class ConversionItem(PlaybookItem):
+    """One conversion."""
+
+    def __init__(self, *, case: ConversionCase, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.case = case
+        self.mark_with(
+            CONVERSION,
+            case.quantization,
+            case.severity,
+            *case.path,
+            quantization=case.quantization,
+            severity=case.severity,
+            scenario=case.item_name,
+        )
+
+
+class TargetItem(PlaybookItem):
+    """An item below a `TargetNode`."""
+
+    @property
+    def node(self) -> TargetNode:
+        """The target's node."""
+        assert isinstance(self.parent, TargetNode)
+        return self.parent
+
+    def mark(self, *names: str, **facts: str | None) -> None:
+        """Mark the item with its target's words too."""
+        target = self.node.target
+        self.mark_with(
+            target.format,
+            target.backend,
+            target.quantization,
+            *names,
+            format=target.format,
+            backend=target.backend,
+            quantization=target.quantization,
+            **facts,
+        )
 
 
 class GatewayItem(TargetItem):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
+from pytest_aprqa.checks.conversion_evidence import blank_conversion
 from pytest_aprqa.checks.scenario import blank_evidence
 from pytest_aprqa.domain.errors import Falsified
 from pytest_aprqa.domain.evidence import Evidence, Outcome
@@ -14,7 +15,12 @@ from pytest_aprqa.domain.gates import Gateway
 from pytest_aprqa.domain.model import Severity
 from pytest_aprqa.domain.playbook import FailurePolicy
 from pytest_aprqa.domain.tiers import rule_for
-from pytest_aprqa.plugin.collector import ScenarioItem, TargetItem
+from pytest_aprqa.plugin.collector import (
+    ConversionItem,
+    PlaybookItem,
+    ScenarioItem,
+    TargetItem,
+)
 from pytest_aprqa.plugin.line import in_worker, line_of, worker_of
 from pytest_aprqa.plugin.station import note, noted, stamped, station_of
 
@@ -37,9 +43,9 @@ class Conduct:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Skip what is blocked, and what this machine has no engine for."""
-        if not isinstance(item, TargetItem):
+        if not isinstance(item, PlaybookItem):
             return
-        blocked = self._line.blocked_by(item.node.subject.file_id) or self._out_of_time(item)
+        blocked = self._line.blocked_by(item.subject.file_id) or self._out_of_time(item)
         if blocked is not None:
             reason = f"blocked by {blocked}"
             _put_off(item, Outcome.BLOCKED, reason)
@@ -49,10 +55,10 @@ class Conduct:
             _put_off(item, Outcome.SKIPPED, lacking)
             pytest.skip(lacking)
 
-    def _out_of_time(self, item: TargetItem) -> str | None:
-        plan = item.node.subject.plan
+    def _out_of_time(self, item: PlaybookItem) -> str | None:
+        plan = item.subject.plan
         limit = rule_for(plan.tier).time_limit_s
-        if self._line.seconds_since_start_of(item.node.subject.file_id) <= limit:
+        if self._line.seconds_since_start_of(item.subject.file_id) <= limit:
             return None
         return f"the time limit of {plan.tier or 'the run'} ({limit:.0f} s)"
 
@@ -62,7 +68,7 @@ class Conduct:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Put gateway results and evidence on the report, which carries them to the controller."""
         report = yield
-        if isinstance(item, TargetItem):
+        if isinstance(item, PlaybookItem):
             evidence = _evidence_of(item, report, call)
             payload = _payload(item, evidence)
             if payload:
@@ -71,12 +77,12 @@ class Conduct:
                 self._apply_policy(item, evidence)
         return report
 
-    def _apply_policy(self, item: TargetItem, evidence: Evidence) -> None:
-        file_id = item.node.subject.file_id
+    def _apply_policy(self, item: PlaybookItem, evidence: Evidence) -> None:
+        file_id = item.subject.file_id
         if evidence.outcome is Outcome.CRASHED:
             self._line.stop(file_id, f"{Gateway.G3} of {evidence.target}: {evidence.reason}")
         elif evidence.outcome in (Outcome.FALSIFIED, Outcome.TIMEOUT):
-            policy = item.node.subject.plan.playbook.failure_policy
+            policy = item.subject.plan.playbook.failure_policy
             first = policy is FailurePolicy.STOP_ON_FIRST
             p0 = policy is FailurePolicy.STOP_ON_P0 and evidence.severity is Severity.P0
             if first or p0:
@@ -90,56 +96,64 @@ class Conduct:
         if reason is not None and not self._in_worker:
             items = item.session.items
             for later in items[items.index(item) + 1 :]:
-                if isinstance(later, TargetItem):
+                if isinstance(later, PlaybookItem):
                     _report_blocked(later, f"blocked by {reason}")
             pytest.exit(f"the line is stopped by {reason}", returncode=1)
         return result
 
 
-def _lacking(item: TargetItem) -> str | None:
+def _lacking(item: PlaybookItem) -> str | None:
     """Why no engine of this version, or no device of this machine, can run the item."""
+    if not isinstance(item, TargetItem):
+        return None  # conversions are compared on the CPU
     from pytest_aprqa.engines.choice import why_unavailable
 
     modality = item.case.modality if isinstance(item, ScenarioItem) else None
     return why_unavailable(item.node.target, modality)
 
 
-def _put_off(item: TargetItem, outcome: Outcome, reason: str) -> None:
+def _put_off(item: PlaybookItem, outcome: Outcome, reason: str) -> None:
     """Note that the item will not be asked; a lack of this machine's is excused, a stop is not."""
-    if isinstance(item, ScenarioItem):
-        evidence = blank_evidence(item.case, item.nodeid, outcome, reason)
+    if isinstance(item, ScenarioItem | ConversionItem):
+        evidence = _blank(item, outcome, reason)
         excused = outcome is Outcome.SKIPPED
         note(item, evidence.model_copy(update={"excused": excused}))
 
 
+def _blank(item: ScenarioItem | ConversionItem, outcome: Outcome, reason: str) -> Evidence:
+    if isinstance(item, ConversionItem):
+        return blank_conversion(item.case, item.nodeid, outcome, reason)
+    return blank_evidence(item.case, item.nodeid, outcome, reason)
+
+
 def _evidence_of(
-    item: TargetItem, report: pytest.TestReport, call: pytest.CallInfo[None]
+    item: PlaybookItem, report: pytest.TestReport, call: pytest.CallInfo[None]
 ) -> Evidence | None:
     """The evidence that this report is the first to know; None when it has none to give."""
-    if not isinstance(item, ScenarioItem) or report.when == "teardown":
+    if not isinstance(item, ScenarioItem | ConversionItem) or report.when == "teardown":
         return None
     known = noted(item)
     if known is not None:
         return known if report.when == "call" or report.skipped else None
     if report.skipped:
         reason = str(call.excinfo.value) if call.excinfo is not None else "skipped"
-        skipped = blank_evidence(item.case, item.nodeid, Outcome.SKIPPED, reason)
+        skipped = _blank(item, Outcome.SKIPPED, reason)
         # A skip of anybody else's, by a mark say, is no excuse: it leaves the run partial.
-        excused = reason == station_of(item.node).unavailable
+        excused = reason == station_of(item.station_node).unavailable
         return skipped.model_copy(update={"excused": excused})
     if call.excinfo is None:
         return None
     error = call.excinfo.value
     if isinstance(error, pytest.fail.Exception) and str(error).startswith("Timeout"):
         reason = f"stopped by pytest-timeout: {error}"
-        return blank_evidence(item.case, item.nodeid, Outcome.TIMEOUT, reason)
+        return _blank(item, Outcome.TIMEOUT, reason)
     if isinstance(error, Falsified):  # a gateway refused the target before the case was asked
-        return blank_evidence(item.case, item.nodeid, Outcome.BLOCKED, str(error).split("\n")[0])
+        return _blank(item, Outcome.BLOCKED, str(error).split("\n")[0])
     return None
 
 
-def _payload(item: TargetItem, evidence: Evidence | None) -> dict[str, Any]:
-    station = station_of(item.node)
+def _payload(item: PlaybookItem, evidence: Evidence | None) -> dict[str, Any]:
+    station = station_of(item.station_node)
     payload: dict[str, Any] = {}
     if evidence is not None:
         payload["evidence"] = stamped(evidence, worker_of(item.config)).model_dump(mode="json")
@@ -149,11 +163,11 @@ def _payload(item: TargetItem, evidence: Evidence | None) -> dict[str, Any]:
         if station.model is not None:
             payload["model"] = station.model.model_dump(mode="json")
     if payload:
-        payload["file"] = item.node.subject.file_id
+        payload["file"] = item.subject.file_id
     return payload
 
 
-def _report_blocked(item: TargetItem, reason: str) -> None:
+def _report_blocked(item: PlaybookItem, reason: str) -> None:
     """Report an item that will never run, as pytest reports one that skips in its set-up."""
     _put_off(item, Outcome.BLOCKED, reason)
     path, line, _ = item.reportinfo()
@@ -172,7 +186,7 @@ def _report_blocked(item: TargetItem, reason: str) -> None:
             user_properties=item.user_properties,
         )
         if skipped:
-            evidence = noted(item) if isinstance(item, ScenarioItem) else None
+            evidence = noted(item) if isinstance(item, ScenarioItem | ConversionItem) else None
             payload = _payload(item, evidence)
             if payload:
                 report.aprqa = payload  # type: ignore[attr-defined]

@@ -14,6 +14,9 @@ _LIBRARIES = (
     "transformers",
     "tokenizers",
     "safetensors",
+    "gguf",
+    "cyllama",
+    "numpy",
     "hypothesis",
 )
 
@@ -42,10 +45,11 @@ def threads_per_worker() -> int:
 
 
 def engine_line() -> str:
-    """The engine of this version in one line, such as `transformers 5.1 (torch 2.9)`."""
+    """The engines in one line, such as `transformers 5.1 (torch 2.9), llama.cpp (cyllama 0.2)`."""
     versions = describe_libraries()
     transformers = versions.get("transformers", "missing")
-    return f"transformers {transformers} (torch {versions.get('torch', 'missing')})"
+    torch, cyllama = versions.get("torch", "missing"), versions.get("cyllama", "missing")
+    return f"transformers {transformers} (torch {torch}), llama.cpp (cyllama {cyllama})"
 
 
 def _version(name: str) -> str | None:

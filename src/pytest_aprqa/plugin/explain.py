@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from pytest_aprqa.domain.evidence import Evidence, Outcome
+from pytest_aprqa.domain.evidence import Check, Evidence, Outcome
 from pytest_aprqa.domain.gates import GatewayResult, gateway_item_name
 from pytest_aprqa.domain.text import escaped
 
@@ -21,10 +21,13 @@ def explain(evidence: Evidence) -> str:
     The first line is the whole verdict, for tools that show no more.
     """
     lines = [f"{evidence.outcome}: {evidence.reason}", ""]
-    lines += _block("prompt", evidence.rendered_prompt or evidence.question)
-    lines += _block("output", evidence.output)
+    if evidence.check is Check.SCENARIO:
+        lines += _block("prompt", evidence.rendered_prompt or evidence.question)
+        lines += _block("output", evidence.output)
     for verdict in evidence.verdicts:
         lines.append(f"  verdict  {verdict.oracle}: {verdict.ruling}: {printable(verdict.reason)}")
+    for name, value in evidence.measurements.items():
+        lines.append(f"  measured {name}: {value:.4g}")
     if evidence.metrics is not None:
         metrics = evidence.metrics
         lines.append(
@@ -51,11 +54,16 @@ def facts_of(evidence: Evidence) -> list[tuple[str, object]]:
         ("aprqa.outcome", str(evidence.outcome)),
         ("aprqa.reason", printable(evidence.reason)),
         ("aprqa.target", evidence.target),
-        ("aprqa.modality", str(evidence.modality)),
         ("aprqa.severity", str(evidence.severity)),
         ("aprqa.category", str(evidence.category)),
     ]
-    if evidence.outcome not in (Outcome.BLOCKED, Outcome.SKIPPED):
+    if evidence.modality is not None:
+        facts.append(("aprqa.modality", str(evidence.modality)))
+    facts += [(f"aprqa.{name}", value) for name, value in evidence.measurements.items()]
+    if evidence.check is Check.SCENARIO and evidence.outcome not in (
+        Outcome.BLOCKED,
+        Outcome.SKIPPED,
+    ):
         facts.append(("aprqa.prompt", printable(evidence.rendered_prompt)))
         facts.append(("aprqa.output", printable(evidence.output)))
     if evidence.metrics is not None:

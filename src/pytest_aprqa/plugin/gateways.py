@@ -145,7 +145,14 @@ def _integrity(node: TargetNode, station: Station) -> GatewayResult:
         vocab_size=model.expected_vocab_size,
         intermediate_dim=model.expected_intermediate_dim,
     )
-    return check_integrity(node.target.name, directory, expectations)
+    result, station.file = check_integrity(
+        node.target.name,
+        directory,
+        expectations,
+        format_=node.target.format,
+        quantization=node.target.quantization,
+    )
+    return result
 
 
 def _model_record(node: TargetNode, hashes: dict[str, str]) -> ModelRecord:
@@ -168,12 +175,12 @@ def _model_record(node: TargetNode, hashes: dict[str, str]) -> ModelRecord:
 def _load(node: TargetNode, station: Station) -> GatewayResult:
     from pytest_aprqa.engines.choice import load_engine
 
+    file = station.file
+    assert file is not None
     try:
         result, station.engine = check_load(
             node.target.name,
-            lambda: load_engine(
-                node.target, node.subject.model.directory, threads=threads_per_worker()
-            ),
+            lambda: load_engine(node.target, file, threads=threads_per_worker()),
         )
     except EngineUnavailable as error:
         station.unavailable = str(error)

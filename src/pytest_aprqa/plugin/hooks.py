@@ -19,6 +19,7 @@ PLAYBOOK_SUFFIX = ".playbook.yaml"
 _MARKERS = {
     "aprqa(format, backend, modality, quantization, severity, tier, scenario)": "a playbook's item",
     "gateway": "one of the gateways G0 to G4 at the head of a target",
+    "conversion": "conversions between formats, each held against its original",
     "safetensors": "items that run the SafeTensors weights",
     "apr": "items that run the APR weights",
     "gguf": "items that run the GGUF weights",

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from pytest_aprqa.checks.conversion_evidence import blank_conversion
 from pytest_aprqa.checks.scenario import blank_evidence
+from pytest_aprqa.domain.conversions import ConversionCase
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.evidence import (
     Evidence,
@@ -27,7 +29,7 @@ from pytest_aprqa.domain.evidence import (
 )
 from pytest_aprqa.domain.gates import Gateway, GatewayResult
 from pytest_aprqa.domain.mqs import ASKED, score_run
-from pytest_aprqa.domain.plan import Case, Plan
+from pytest_aprqa.domain.plan import Case, Plan, conversion_id
 from pytest_aprqa.plugin.collector import plan_of, read_document
 from pytest_aprqa.plugin.environment import describe_host, describe_libraries
 from pytest_aprqa.plugin.hooks import PLAYBOOK_SUFFIX
@@ -56,7 +58,7 @@ class Book:
     file_id: str
     plan: Plan
     owed: PlannedRun
-    cases: dict[str, Case]
+    cases: dict[str, Case | ConversionCase]
     identity: PlaybookRecord
     directory: Path
     evidence: dict[str, Evidence] = field(default_factory=dict)
@@ -123,11 +125,7 @@ class Ledger:
             file_id=file_id,
             plan=plan,
             owed=plan.owed(file_id),
-            cases={
-                f"{file_id}::{entry.target.name}::{case.item_name}": case
-                for entry in plan.targets
-                for case in entry.cases
-            },
+            cases=_cases(plan, file_id),
             identity=PlaybookRecord(
                 name=playbook.name,
                 version=playbook.version,
@@ -172,8 +170,8 @@ class Ledger:
         reason = f"the worker died while running {crashitem.rsplit('::', 1)[-1]}"
         payload: dict[str, Any] = {"file": book.file_id}
         if case is not None:
-            target = case.target.name
-            evidence = blank_evidence(case, crashitem, Outcome.CRASHED, reason)
+            evidence = _crashed(case, crashitem, reason)
+            target = evidence.target
             dead = str(report.node.gateway.id)
             payload["evidence"] = stamped(evidence, dead).model_dump(mode="json")
         else:
@@ -254,6 +252,22 @@ class Ledger:
         path = write_record(book.directory, record)
         shown = [path, path.with_name(JOURNAL)]
         return [_relative(p, self._config.invocation_params.dir) for p in shown if p.exists()]
+
+
+def _cases(plan: Plan, file_id: str) -> dict[str, Case | ConversionCase]:
+    """What each item that owes evidence is about, by node id."""
+    asked = {
+        f"{file_id}::{entry.target.name}::{case.item_name}": case
+        for entry in plan.targets
+        for case in entry.cases
+    }
+    return asked | {conversion_id(case, file_id): case for case in plan.conversions}
+
+
+def _crashed(case: Case | ConversionCase, item_id: str, reason: str) -> Evidence:
+    if isinstance(case, ConversionCase):
+        return blank_conversion(case, item_id, Outcome.CRASHED, reason)
+    return blank_evidence(case, item_id, Outcome.CRASHED, reason)
 
 
 def _asked(book: Book) -> bool:

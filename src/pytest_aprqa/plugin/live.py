@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pytest_aprqa.domain.conversions import CONVERSION
 from pytest_aprqa.domain.evidence import Outcome
 from pytest_aprqa.domain.gates import Gateway, GatewayResult
 from pytest_aprqa.domain.plan import Plan
@@ -124,11 +125,12 @@ def _count(progress: _Progress, payload: dict[str, Any] | None) -> None:
 def _header(plan: Plan, items: int) -> list[str]:
     playbook = plan.playbook
     targets = ", ".join(entry.target.name for entry in plan.targets)
+    conversions = f"; {len(plan.conversions)} conversions" if plan.conversions else ""
     modalities = dict.fromkeys(case.modality for entry in plan.targets for case in entry.cases)
     tier = f"tier {plan.tier}" if plan.tier else "no tier (feedback)"
     return [
         f"aprqa: {playbook.model.id} @ {playbook.model.revision}, {tier}, {items} items",
-        f"       {targets} × {', '.join(modalities)}; engine {engine_line()}",
+        f"       {targets} × {', '.join(modalities)}{conversions}; engine {engine_line()}",
     ]
 
 
@@ -136,7 +138,7 @@ def _line(
     target: str, progress: _Progress, gateways: Mapping[tuple[str, Gateway], GatewayResult]
 ) -> str:
     marks = []
-    for gateway in Gateway:
+    for gateway in Gateway if target != CONVERSION else ():
         result = gateways.get((target, gateway))
         marks.append(f"{gateway}{'·' if result is None else '✓' if result.passed else '✗'}")
     told = ", ".join(f"{count} {word.lower()}" for word, count in progress.outcomes.items())

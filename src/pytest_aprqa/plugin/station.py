@@ -13,9 +13,16 @@ from pytest_aprqa.domain.gates import Gateway, GatewayResult
 from pytest_aprqa.plugin.explain import facts_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_aprqa.checks.gateways import ProbeAnswer
     from pytest_aprqa.engines.engine import Engine
-    from pytest_aprqa.plugin.collector import ScenarioItem, TargetNode
+    from pytest_aprqa.plugin.collector import (
+        ConversionItem,
+        ConversionNode,
+        ScenarioItem,
+        TargetNode,
+    )
 
 _EVIDENCE = pytest.StashKey[Evidence]()
 _STATION = pytest.StashKey["Station"]()
@@ -29,6 +36,8 @@ class Station:
     unreported: list[GatewayResult] = field(default_factory=list)
     """Results that no test report has carried away yet."""
     model: ModelRecord | None = None
+    file: Path | None = None
+    """What the engine loads: the model's directory, or the file that G0 converted it to."""
     answers: tuple[ProbeAnswer, ...] = ()
     """What the probes of G2 were answered, for G4."""
     engine: Engine | None = None
@@ -42,17 +51,17 @@ def stamped(evidence: Evidence, worker: str) -> Evidence:
     return evidence.model_copy(update={"worker": worker, "timestamp": now})
 
 
-def station_of(node: TargetNode) -> Station:
+def station_of(node: TargetNode | ConversionNode) -> Station:
     """The target's station, empty at first."""
     return node.stash.setdefault(_STATION, Station())
 
 
-def note(item: ScenarioItem, evidence: Evidence) -> None:
+def note(item: ScenarioItem | ConversionItem, evidence: Evidence) -> None:
     """Keep an item's evidence for its report, and its facts for JUnit."""
     item.stash[_EVIDENCE] = evidence
     item.user_properties += facts_of(evidence)
 
 
-def noted(item: ScenarioItem) -> Evidence | None:
+def noted(item: ScenarioItem | ConversionItem) -> Evidence | None:
     """The evidence that was noted for an item."""
     return item.stash.get(_EVIDENCE, None)

@@ -121,7 +121,7 @@ def _coverage(mqs: Mqs) -> Iterator[CardLine]:
         f"{mqs.outcomes[outcome]} {outcome}" for outcome in Outcome if mqs.outcomes.get(outcome)
     )
     left = mqs.planned - mqs.executed
-    ran = f"{mqs.executed} of {mqs.planned} planned scenarios asked, {left} not"
+    ran = f"{mqs.executed} of {mqs.planned} planned items tried, {left} not"
     yield CardLine(
         _row("coverage", f"{ran} ({counts or 'no evidence'})"), "warn" if left else "plain"
     )

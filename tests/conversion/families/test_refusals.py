@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from pytest_aprqa.conversion.families.gguf_layout import made_tensor
 from pytest_aprqa.conversion.families.links import apr_links, gguf_links
 from pytest_aprqa.conversion.families.settings import settings_of
 from pytest_aprqa.conversion.portable import ConversionError
+from pytest_aprqa.formats.encodings import SAFETENSORS_ONLY
 from pytest_aprqa.formats.gguf_field import string, uint32
 from pytest_aprqa.formats.tensor import Tensor
 from tests.conversion.families.published import PUBLISHED
@@ -208,6 +210,36 @@ def test_tensors_that_are_missing_unexpected_or_misshapen() -> None:
         gguf_tensors(LLAMA, [whole, *right[1:]])
     with pytest.raises(ConversionError, match="occurs twice"):
         apr_tensors(LLAMA, [*right, right[0]])
+
+
+@pytest.mark.parametrize("encoding", SAFETENSORS_ONLY)
+@pytest.mark.parametrize("change", [gguf_tensors, apr_tensors])
+def test_what_neither_gguf_nor_apr_has_is_refused(
+    change: Callable[..., list[Tensor]], encoding: str
+) -> None:
+    first, *others = tensors_for(LLAMA)
+    with pytest.raises(ConversionError, match=f"embed_tokens.weight as {encoding}; expected F32, "):
+        change(LLAMA, [replace(first, encoding=encoding), *others])
+
+
+def test_without_its_key_a_size_is_what_llama_cpp_takes() -> None:
+    """Qwen2 of transformers has 32 key-value heads by default, llama.cpp as many as heads."""
+    config = {**PUBLISHED["qwen2"], "num_attention_heads": 8, "num_key_value_heads": 8}
+    config |= {"hidden_size": 64, "num_hidden_layers": 1, "vocab_size": 40}
+    fields, there = dict(gguf_fields(config)), infos(gguf_tensors(config, tensors_for(config)))
+    del fields["qwen2.attention.head_count_kv"]
+    assert config_disagreements(config, fields, there) == []
+    assert config_from_gguf(fields, there)["num_key_value_heads"] == 8
+
+
+def test_a_key_that_the_converter_leaves_out_is_missed_where_it_is_needed() -> None:
+    """Qwen2's heads of another size than hidden over heads: no key, and llama.cpp's is wrong."""
+    config = {**PUBLISHED["gemma3"]}
+    fields, there = dict(gguf_fields(config)), {}
+    del fields["gemma3.attention.key_length"]
+    told = [line for line in config_disagreements(config, fields, there) if "tensor" not in line]
+    size = config.get("head_dim", 256)
+    assert told == [f"gemma3.attention.key_length is missing; config.json makes it {size}"]
 
 
 def test_a_head_that_contradicts_the_tie() -> None:

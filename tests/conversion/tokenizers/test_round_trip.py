@@ -10,10 +10,12 @@ from tokenizers import Tokenizer
 
 from pytest_aprqa.conversion.portable import ConversionError
 from pytest_aprqa.conversion.tokenizers import (
+    apr_tokenizer_disagreements,
     apr_tokenizer_fields,
     files_from_apr,
     files_from_gguf,
     gguf_tokenizer_fields,
+    stored_files_of_apr,
     tokenizer_disagreements,
 )
 from pytest_aprqa.formats.gguf_field import GgufField, array, boolean, string, uint32
@@ -43,6 +45,24 @@ def test_files_come_back_byte_for_byte(name: str) -> None:
     assert tokenizer_disagreements(made.files, gguf_of(made)) == []
     assert files_from_gguf(gguf_of(made)) == made.files
     assert files_from_apr(apr_of(made)) == made.files
+
+
+def test_disagreements_inside_of_an_apr_file_are_listed_by_its_own_keys() -> None:
+    made = kind("qwen2")
+    metadata = apr_of(made)
+    assert apr_tokenizer_disagreements(stored_files_of_apr(metadata), metadata) == []
+    metadata["tokenizer.merges"][1] = "a b"
+    metadata["tokenizer.eos_token_id"] += 1
+    del metadata["tokenizer.pre_type"]
+    found = apr_tokenizer_disagreements(stored_files_of_apr(metadata), metadata)
+    assert [line.split(maxsplit=2)[0] for line in found] == [
+        "tokenizer.merges[1]",
+        "tokenizer.pre_type",
+    ]
+    del metadata["tokenizer.vocabulary"]
+    assert apr_tokenizer_disagreements(made.files, metadata) == [
+        "tokenizer.vocabulary is missing; expected the vocabulary that tokenizer.json has"
+    ]
 
 
 def test_the_embedded_models_files_come_back_byte_for_byte() -> None:

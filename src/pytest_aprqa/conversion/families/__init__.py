@@ -28,7 +28,11 @@ from pytest_aprqa.conversion.families.from_gguf import config_disagreements, con
 from pytest_aprqa.conversion.families.gguf_keys import gguf_caveats, gguf_fields
 from pytest_aprqa.conversion.families.gguf_layout import gguf_tensors, huggingface_tensors
 from pytest_aprqa.conversion.families.links import gguf_keeps_f32
-from pytest_aprqa.conversion.families.registry import family_of_config, family_of_gguf
+from pytest_aprqa.conversion.families.registry import (
+    family_of_config,
+    family_of_gguf,
+    offsets_norms,
+)
 from pytest_aprqa.conversion.families.tables import FAMILIES
 
 __all__ = [
@@ -46,5 +50,6 @@ __all__ = [
     "gguf_keeps_f32",
     "gguf_tensors",
     "huggingface_tensors",
+    "offsets_norms",
     "tensors_from_apr",
 ]

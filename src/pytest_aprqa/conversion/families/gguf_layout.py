@@ -14,7 +14,7 @@ from pytest_aprqa.conversion.families.rope import ROPE_TENSORS, rope_tensors
 from pytest_aprqa.conversion.families.settings import settings_of
 from pytest_aprqa.conversion.portable import ConversionError
 from pytest_aprqa.formats.checkpoint import CHUNK_ELEMENTS
-from pytest_aprqa.formats.encodings import FLOATS, encoding_of
+from pytest_aprqa.formats.encodings import FLOATS, SAFETENSORS_ONLY, encoding_of
 from pytest_aprqa.formats.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ def check_tensors(found: Mapping[str, Tensor], parts: Sequence[Part], where: str
     problems += [
         f"{where} has {name} as {tensor.encoding}; expected {', '.join(FLOATS)} or quantized blocks"
         for name, tensor in found.items()
-        if encoding_of(tensor.encoding).plain and tensor.encoding not in FLOATS
+        if tensor.encoding in SAFETENSORS_ONLY
+        or (encoding_of(tensor.encoding).plain and tensor.encoding not in FLOATS)
     ]
     problems += [
         f"{where} has {name} in the shape {list(found[name].shape)}; config.json makes it "

@@ -59,3 +59,8 @@ def family_of_gguf(fields: Mapping[str, GgufField]) -> Family:
         sliding = f"{arch}.attention.sliding_window" in fields
         found.sort(key=lambda family: any(o.name == "window" for o in family.options) != sliding)
     return found[0]
+
+
+def offsets_norms(config: Mapping[str, Any]) -> bool:
+    """Whether GGUF keeps some of the family's norms as 1 + weight."""
+    return any(rule.plus_one for rule in family_of_config(config).tensors)

@@ -11,9 +11,10 @@ import binascii
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_aprqa.conversion.portable import ConversionError
+from pytest_aprqa.conversion.tokenizers.agreement import tokenizer_disagreements
 from pytest_aprqa.conversion.tokenizers.embedded_files import FILE_KEY, NAMES_KEY
 from pytest_aprqa.conversion.tokenizers.gguf_fields import ID_KEYS, ggml_fields
-from pytest_aprqa.conversion.tokenizers.restoring import files_from_gguf
+from pytest_aprqa.conversion.tokenizers.restoring import require_agreement, stored_files
 from pytest_aprqa.formats.gguf_field import GgufField, array, boolean, string, uint32
 
 if TYPE_CHECKING:
@@ -81,6 +82,42 @@ def files_from_apr(metadata: Mapping[str, Any]) -> dict[str, bytes]:
         ConversionError: Keys and files disagree, a key has the wrong type, or a tokenizer of this
             kind cannot be rebuilt.
     """
+    files = stored_files_of_apr(metadata)
+    require_agreement(apr_tokenizer_disagreements(files, metadata))
+    return files
+
+
+def stored_files_of_apr(metadata: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files of `files_from_apr`, not yet compared with the keys.
+
+    Raises:
+        ConversionError: A key has the wrong type, a file is missing, or a tokenizer of this kind
+            cannot be rebuilt.
+    """
+    fields = _as_ggml(metadata)
+    if NAMES_KEY in metadata:
+        fields |= _file_fields(metadata)
+    try:
+        return stored_files(fields)
+    except ConversionError as error:
+        raise ConversionError(_in_apr_terms(str(error))) from error
+
+
+def apr_tokenizer_disagreements(
+    files: Mapping[str, bytes], metadata: Mapping[str, Any]
+) -> list[str]:
+    """One line for each thing in which an APR file's tokenizer keys and tokenizer files differ.
+
+    Compared is what `agreement.tokenizer_disagreements` compares; an empty list: none.
+
+    Raises:
+        ConversionError: A key has the wrong type.
+    """
+    return [_in_apr_terms(line) for line in tokenizer_disagreements(files, _as_ggml(metadata))]
+
+
+def _as_ggml(metadata: Mapping[str, Any]) -> dict[str, GgufField]:
+    """The tokenizer's keys under GGUF's names."""
     fields: dict[str, GgufField] = {}
     for key, (name, items) in _ARRAYS.items():
         if name in metadata:
@@ -96,12 +133,7 @@ def files_from_apr(metadata: Mapping[str, Any]) -> dict[str, bytes]:
             fields[key] = uint32(_checked(name, metadata[name], int))
     if "tokenizer.ggml.model" not in fields:
         fields["tokenizer.ggml.model"] = string(_kind(metadata))
-    if NAMES_KEY in metadata:
-        fields |= _file_fields(metadata)
-    try:
-        return files_from_gguf(fields)
-    except ConversionError as error:
-        raise ConversionError(_in_apr_terms(str(error))) from error
+    return fields
 
 
 def _kind(metadata: Mapping[str, Any]) -> str:

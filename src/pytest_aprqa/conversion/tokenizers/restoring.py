@@ -15,7 +15,7 @@ from pytest_aprqa.conversion.tokenizers.gguf_fields import ID_KEYS
 from pytest_aprqa.conversion.tokenizers.rebuilding import rebuilt_companions, rebuilt_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pytest_aprqa.formats.gguf_field import GgufField
 
@@ -52,6 +52,18 @@ def files_from_gguf(fields: Mapping[str, GgufField]) -> dict[str, bytes]:
     Raises:
         ConversionError: Keys and files disagree, or a tokenizer of this kind cannot be rebuilt.
     """
+    files = stored_files(fields)
+    require_agreement(tokenizer_disagreements(files, fields))
+    return files
+
+
+def stored_files(fields: Mapping[str, GgufField]) -> dict[str, bytes]:
+    """The files of `files_from_gguf`, not yet compared with the keys.
+
+    Raises:
+        ConversionError: A key has the wrong type, a file is missing, or a tokenizer of this kind
+            cannot be rebuilt.
+    """
     _check_types(fields)
     files = extracted_files(fields)
     if files is None:
@@ -60,7 +72,15 @@ def files_from_gguf(fields: Mapping[str, GgufField]) -> dict[str, bytes]:
             files["tokenizer.json"] = str(fields[TOKENIZER_JSON_KEY].value).encode()
         else:
             files["tokenizer.json"] = rebuilt_tokenizer(fields)
-    disagreements = tokenizer_disagreements(files, fields)
+    return files
+
+
+def require_agreement(disagreements: Sequence[str]) -> None:
+    """Nothing, when there are no disagreements between a tokenizer's keys and its files.
+
+    Raises:
+        ConversionError: with a line for each.
+    """
     if disagreements:
         raise ConversionError(
             "the tokenizer's keys and its files disagree, so engines that read one and engines "
@@ -68,7 +88,6 @@ def files_from_gguf(fields: Mapping[str, GgufField]) -> dict[str, bytes]:
             + "\n".join(disagreements)
             + "\nConvert from the original again"
         )
-    return files
 
 
 def _check_types(fields: Mapping[str, GgufField]) -> None:
