@@ -1,7 +1,7 @@
 """Memory and throughput of converting a sharded model of 4 GB: goal under 1 GB at its peak.
 
-Each conversion is a process of its own. What it takes is put beside `cp` of the same model on the
-same disk; both end with the bytes on the disk (fsync), both read the source from the page cache.
+Each conversion is a process of its own, and follows a `cp` of the same source on the same disk:
+both end with the bytes on the disk (fsync), both read the source from the page cache where it fits.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class Measured:
     """One command: how long it took and the most memory that it had."""
 
     seconds: float
+    cpu_seconds: float
+    """Of all its processes and threads: other work on the machine does not lengthen it."""
     peak: int
     """Bytes, ru_maxrss of the largest of its processes: mapped pages of files count."""
     own: int
@@ -74,7 +76,8 @@ def main() -> None:
     parser.add_argument("--only-make", action="store_true", help="write the model there, no more")
     chosen = parser.parse_args()
     if chosen.only_make:
-        make_model(chosen.directory, layers=round((chosen.gigabytes * 1e9 - 134e6) / LAYER_BYTES))
+        layers = max(1, round((chosen.gigabytes * 1e9 - 134e6) / LAYER_BYTES))
+        make_model(chosen.directory, layers=layers)
         return
     with tempfile.TemporaryDirectory(dir=chosen.directory) as name:
         _measure(Path(name), chosen.gigabytes)
@@ -86,15 +89,10 @@ def _measure(space: Path, gigabytes: float) -> None:
     make = [sys.executable, __file__, str(model), "--only-make", "--gigabytes", str(gigabytes)]
     subprocess.run(make, check=True)
     size = size_of(model)
-    shards = sorted(model.glob("*.safetensors"))
-    print(f"{size / 1e9:.2f} GB in {len(shards)} shards, {os.cpu_count()} cores\n")
-    print("| | written | s | MB/s read | × `cp` | peak | of that own |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
-    with removed(space / "copied") as copied:
-        copy = run([sys.executable, "-c", COPY, str(model), str(copied)], {})
-        show("`cp`, then fsync", size_of(copied), size, copy, copy)
-    digest = run(["sha256sum", *map(str, shards)], {})
-    show("`sha256sum`", 0, size, digest, copy)
+    shards = len(list(model.glob("*.safetensors")))
+    print(f"{size / 1e9:.2f} GB in {shards} shards, {os.cpu_count()} cores\n")
+    print("| | written | s | MB/s | `cp` MB/s | CPU s | peak | of that own |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for name, options in (
         ("again.gguf", ()),
         ("again.apr", ()),
@@ -104,25 +102,42 @@ def _measure(space: Path, gigabytes: float) -> None:
         ("q4_k_m.apr", ("-q", "q4_k_m")),
     ):
         with removed(space / name) as made:
-            taken = converted(model, made, *options, "--no-cache")
-            show(f"to {made.suffix[1:]} {' '.join(options[1:])}", size_of(made), size, taken, copy)
+            what = " ".join(("to", made.suffix[1:], *options[1:]))
+            convert(what, model, made, *options, "--no-cache")
             if name in ("again.gguf", "q4_k_m.gguf"):
                 with removed(space / "back") as back:
-                    taken = converted(made, back, "--no-cache")
-                    what = f"{made.stem.replace('again', 'gguf')} to a directory"
-                    show(what, size_of(back), size_of(made), taken, copy)
+                    kind = " ".join(("gguf", *options[1:]))
+                    convert(f"{kind} to a directory", made, back, "--no-cache")
     cache = {"APRQA_CACHE": str(space / "cache")}
     for what in ("to gguf, kept in the cache", "to gguf, found in the cache"):
         with removed(space / "again.gguf") as made:
-            taken = converted(model, made, variables=cache)
-            show(what, size_of(made), size, taken, copy)
+            convert(what, model, made, variables=cache)
+
+
+def convert(
+    what: str, source: Path, made: Path, *options: str, variables: dict[str, str] | None = None
+) -> None:
+    """One line of the table: `cp` of a source, then `aprqa convert` of it."""
+    size = size_of(source)
+    with removed(made.with_name("copied")) as copied:
+        copy = run([sys.executable, "-c", COPY, str(source), str(copied)], {})
+    command = [sys.executable, "-m", "pytest_aprqa.cli", "convert", str(source), str(made)]
+    taken = run([*command, *options], variables or {})
+    rate, copied_rate = (size / 1e6 / measured.seconds for measured in (taken, copy))
+    print(
+        f"| {what} | {size_of(made) / 1e9:.2f} GB | {taken.seconds:.1f} | {rate:.0f} "
+        f"| {copied_rate:.0f} | {taken.cpu_seconds:.1f} | {taken.peak / 1e6:.0f} MB "
+        f"| {taken.own / 1e6:.0f} MB |",
+        flush=True,
+    )
 
 
 COPY = """
-import os, subprocess, sys
+import os, pathlib, subprocess, sys
 subprocess.run(["cp", "-r", "--reflink=never", sys.argv[1], sys.argv[2]], check=True)
-for name in os.listdir(sys.argv[2]):
-    with open(os.path.join(sys.argv[2], name)) as stream:
+copied = pathlib.Path(sys.argv[2])
+for path in copied.iterdir() if copied.is_dir() else [copied]:
+    with path.open() as stream:
         os.fsync(stream.fileno())
 """
 
@@ -168,14 +183,6 @@ def make_model(directory: Path, *, layers: int) -> None:
             shutil.copyfile(EMBEDDED / name, directory / name)
 
 
-def converted(
-    source: Path, made: Path, *options: str, variables: dict[str, str] | None = None
-) -> Measured:
-    """`aprqa convert` in a process of its own."""
-    command = [sys.executable, "-m", "pytest_aprqa.cli", "convert", str(source), str(made)]
-    return run([*command, *options], variables or {})
-
-
 def run(command: Sequence[str], variables: dict[str, str]) -> Measured:
     """Run a command to its end, watching the memory of it and of its children."""
     began = time.perf_counter()
@@ -197,7 +204,12 @@ def run(command: Sequence[str], variables: dict[str, str]) -> Measured:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return Measured(time.perf_counter() - began, usage.ru_maxrss * 1024, most[0])
+    return Measured(
+        time.perf_counter() - began,
+        usage.ru_utime + usage.ru_stime,
+        usage.ru_maxrss * 1024,
+        most[0],
+    )
 
 
 def family(pid: int) -> Iterator[int]:
@@ -239,17 +251,6 @@ def size_of(path: Path) -> int:
     """Bytes of a file, or of the files in a directory."""
     files = path.iterdir() if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
-
-
-def show(what: str, written: int, read: int, taken: Measured, copy: Measured) -> None:
-    """One line of the table."""
-    rate = read / 1e6 / taken.seconds
-    print(
-        f"| {what.strip()} | {written / 1e9:.2f} GB | {taken.seconds:.1f} | {rate:.0f} "
-        f"| {taken.seconds / copy.seconds:.1f} | {taken.peak / 1e6:.0f} MB "
-        f"| {taken.own / 1e6:.0f} MB |",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":

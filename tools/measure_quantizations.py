@@ -1,6 +1,6 @@
 """Measure what each quantization costs the embedded model, and write the table into the docs.
 
-Every quantization is made by `convert` and run by the engine that runs it in a playbook. Its
+Every quantization is made by `convert` and run by its format's engine, as exactly as that can. Its
 logits over a fixed set of texts are compared with those of the float32 model, its matrices with
 the published ones, its greedy answers with the float32 model's.
 
@@ -33,11 +33,9 @@ from pytest_aprqa.conversion.quantizer import FILE_TYPES
 from pytest_aprqa.conversion.reading import read_portable
 from pytest_aprqa.conversion.writing import PLAIN
 from pytest_aprqa.domain.completion import GenerationRequest, Message
-from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization
-from pytest_aprqa.engines.choice import load_file
+from pytest_aprqa.domain.model import Format, Modality, Quantization
+from pytest_aprqa.engines.choice import load_exact
 from pytest_aprqa.engines.engine import Engine
-from pytest_aprqa.engines.llamacpp_engine import load_gguf
-from pytest_aprqa.engines.transformers_engine import load
 from pytest_aprqa.formats.gguf_file import GgufFile
 from pytest_aprqa.formats.opening import open_checkpoint
 from pytest_aprqa.formats.playbook_yaml import read_playbook
@@ -123,7 +121,7 @@ def main() -> None:
 def measured(space: Path) -> str:
     """The table of every quantization in every format that holds it."""
     convert(MODEL, space / "f32", quantization=Quantization.F32)
-    with closing(load(space / "f32", backend=Backend.CPU, threads=1)) as engine:
+    with closing(load_exact(space / "f32", Format.SAFETENSORS, threads=1)) as engine:
         texts = texts_of(engine)
         reference = np.concatenate([engine.logits(text.token_ids) for text in texts])
     rows = [
@@ -174,11 +172,7 @@ def row_of(
     """Make one file, run it, and measure it."""
     path = space / f"{kind}.{format_}"
     made = convert(MODEL, path, quantization=kind)
-    engine: Engine = (
-        load_gguf(path, threads=1, exact=True)
-        if format_ is Format.GGUF
-        else load_file(path, format_, backend=Backend.CPU, threads=1)
-    )
+    engine = load_exact(path, format_, threads=1)
     with closing(engine):
         own = np.concatenate([engine.logits(text.token_ids) for text in texts])
         same = sum(engine.generate(text.request).token_ids == text.answer for text in texts)

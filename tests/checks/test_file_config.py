@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_aprqa.conversion.stored_config import GGUF_CONFIG_KEY as CONFIG_KEY
 from pytest_aprqa.checks.file_validation import validate_file
+from pytest_aprqa.conversion.stored_config import GGUF_CONFIG_KEY as CONFIG_KEY
 from pytest_aprqa.formats.apr_writer import write_apr
 from pytest_aprqa.formats.gguf_field import float32, string, uint32
 from pytest_aprqa.formats.gguf_writer import write_gguf

@@ -17,7 +17,7 @@ from pytest_aprqa.checks.integrity_finding import MAX_FINDINGS_PER_CODE, Integri
 from pytest_aprqa.conversion.tokenizers import apr_tokenizer_fields, gguf_tokenizer_fields
 from pytest_aprqa.domain.model import Format
 from pytest_aprqa.formats.checkpoint import CheckpointError, TensorInfo
-from pytest_aprqa.formats.gguf_field import GgufField, array, uint32
+from pytest_aprqa.formats.gguf_field import GgufField, array, string, uint32
 from pytest_aprqa.formats.hub import resolve_model
 from tests.checks.model_files import (
     BIAS,

@@ -15,6 +15,14 @@ from pytest_aprqa.cli.main import main
 from pytest_aprqa.formats.hub import resolve_model
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Conversions are kept where no other test looks."""
+    place = tmp_path / "conversions-kept"
+    monkeypatch.setenv("APRQA_CACHE", str(place))
+    return place
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """How one command went."""

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-import sys
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from pytest_aprqa.conversion import cache
 from pytest_aprqa.conversion.portable import ConversionError
 from pytest_aprqa.domain.model import Format, Quantization
 from tests.cli.conftest import Run
@@ -99,9 +100,7 @@ class Converter:
 def converter(monkeypatch: pytest.MonkeyPatch) -> Converter:
     """The conversion, replaced."""
     found = Converter()
-    module: Any = ModuleType("pytest_aprqa.conversion.convert")
-    module.convert = found.convert
-    monkeypatch.setitem(sys.modules, "pytest_aprqa.conversion.convert", module)
+    monkeypatch.setattr(cache, "convert_through_cache", found.convert)
     return found
 
 
@@ -118,6 +117,9 @@ def test_what_was_asked_reaches_the_conversion(
         assert callable(call["progress"])
     assert (first["quantization"], first["replace"]) == (None, False)
     assert (second["quantization"], second["replace"]) == (Quantization.Q4_K_M, True)
+    assert [call["use_cache"] for call in converter.calls] == [True, True]
+    assert run("convert", TINY, path, "--replace", "--no-cache").status == 0
+    assert converter.calls[2]["use_cache"] is False
 
 
 def test_what_was_made_is_told_in_one_line(run: Run, converter: Converter, tmp_path: Path) -> None:
@@ -157,3 +159,71 @@ def test_a_conversion_that_fails_is_told(
     converter.error = error
     ran = run("convert", TINY, tmp_path / "m.gguf")
     assert (ran.status, ran.out, ran.err) == (status, "", told)
+
+
+@pytest.mark.parametrize("name", ["m.gguf", "m.apr", "m"])
+def test_a_model_is_converted(run: Run, tmp_path: Path, own_cache: Path, name: str) -> None:
+    path = tmp_path / name
+    first = run("convert", TINY, path, "-q", "f16")
+    assert (first.status, first.err) == (0, "")
+    format_ = {"m.gguf": "gguf", "m.apr": "apr", "m": "safetensors"}[name]
+    assert first.out.startswith(f"{path}: {format_} f16, ")
+    assert " s (" in first.out
+    assert len(list((own_cache / "conversions").iterdir())) == 1
+    again = run("convert", TINY, path, "-q", "f16", "--replace")
+    assert (again.status, again.err) == (0, "")
+    assert again.out.startswith(f"{path}: {format_} f16, ")
+    assert again.out.endswith(", from the cache\n")
+
+
+def test_json_tells_of_a_real_conversion(run: Run, tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.apr"
+    found = run("convert", TINY, path, "--quantization", "Q8_0", "--json").json
+    size = path.stat().st_size
+    seconds = found.pop("seconds")
+    assert 0 < seconds < 60
+    assert found == {
+        "source": str(tiny),
+        "destination": str(path),
+        "format": "apr",
+        "quantization": "q8_0",
+        "cached": False,
+        "bytes": size,
+    }
+    assert run("convert", TINY, path, "-q", "q8_0", "--json", "--replace").json["cached"] is True
+
+
+def test_without_the_cache_nothing_is_kept_there(run: Run, tmp_path: Path, own_cache: Path) -> None:
+    path = tmp_path / "m.gguf"
+    assert run("convert", TINY, path, "--no-cache").status == 0
+    assert not own_cache.exists()
+    sidecar = json.loads((tmp_path / "m.gguf.provenance.json").read_bytes())
+    assert sidecar["result"] == {"m.gguf": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert run("convert", TINY, path, "--no-cache", "--replace", "--json").json["cached"] is False
+    assert run("convert", TINY, tmp_path / "2.gguf").status == 0
+    assert (tmp_path / "2.gguf").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "told"),
+    [
+        ("m.apr", "q5_k_m", "APR has no q5_k_m that all its readers understand; expected "),
+        ("m", "q4_k_m", "safetensors hold no q4_k_m; expected one of f32, f16, bf16, "),
+    ],
+)
+def test_a_refusal_is_told(
+    run: Run, tmp_path: Path, own_cache: Path, name: str, kind: str, told: str
+) -> None:
+    assert refused(run, TINY, tmp_path / name, "-q", kind).startswith(f"{tmp_path}/{name}: {told}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_replacing_takes_no_other_directory_away(run: Run, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "letters.txt").touch()
+    assert refused(run, TINY, home, "--replace") == (
+        f"{home}: holds files but no config.json; expected a model's directory to replace, "
+        "or a new name"
+    )
+    assert (home / "letters.txt").exists()

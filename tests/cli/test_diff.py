@@ -1,23 +1,15 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 
-from pytest_aprqa.conversion.families import huggingface_tensors
-from pytest_aprqa.conversion.portable import PortableModel
-from pytest_aprqa.formats.gguf_writer import write_gguf
-from pytest_aprqa.formats.opening import open_checkpoint
-from pytest_aprqa.formats.tensor import tensors_of
+from pytest_aprqa.conversion.convert import convert
+from pytest_aprqa.domain.model import Quantization
 from tests.checks.model_files import (
     MATRIX,
     Values,
-    embedded_gguf,
-    embedded_source,
     write_model,
     write_safetensors_file,
 )
@@ -132,44 +124,74 @@ def test_a_file_that_cannot_be_read_has_status_2(run: Run, a: Path, tmp_path: Pa
     assert len(ran.err.splitlines()) == 1
 
 
-@pytest.fixture
-def portable(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The reading of any format as Hugging Face has it, replaced; the paths that it was given."""
-    asked: list[Path] = []
-    config, files, source = embedded_source()
-
-    def read_portable(path: Path) -> PortableModel:
-        asked.append(path)
-        stored = tensors_of(open_checkpoint(path)) if path.suffix else source
-        if path.suffix == ".gguf":
-            stored = tuple(huggingface_tensors(config, stored, {}))
-        return PortableModel(config, files, stored)
-
-    module: Any = ModuleType("pytest_aprqa.conversion.convert")
-    module.read_portable = read_portable
-    monkeypatch.setitem(sys.modules, "pytest_aprqa.conversion.convert", module)
-    return asked
+@pytest.fixture(scope="module")
+def formats(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The embedded model in every format, and quantized."""
+    place = tmp_path_factory.mktemp("formats")
+    convert(tiny, place / "m.gguf")
+    convert(tiny, place / "m.apr")
+    convert(tiny, place / "q.gguf", quantization=Quantization.Q8_0)
+    convert(tiny, place / "q.apr", quantization=Quantization.Q8_0)
+    return {"directory": tiny} | {path.name: path for path in place.iterdir()}
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(a, b) for a in ("directory", "m.gguf", "m.apr") for b in ("directory", "m.gguf", "m.apr")],
+)
 def test_formats_are_compared_as_hugging_face_has_them(
-    run: Run, portable: list[Path], tiny: Path, tmp_path: Path
+    run: Run, formats: dict[str, Path], first: str, second: str
 ) -> None:
-    path = tmp_path / "m.gguf"
-    fields, tensors = embedded_gguf()
-    write_gguf(path, fields=fields, tensors=tensors)
-    ran = run("diff", tiny, path)
-    assert portable == [tiny, path]
-    assert (ran.status, ran.lines) == (
-        0,
-        ["38 tensors: 22 identical, 16 equal; 16 in another encoding"],
-    )
-    assert run("diff", tiny, path, "--raw").status == 1
-    contents = {run("fingerprint", model, "--json").json["content"] for model in (tiny, path)}
-    assert len(contents) == 1
-    assert len(portable) == 4
+    ran = run("diff", formats[first], formats[second])
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.lines == ["38 tensors: 38 identical"]
+    if first != second:
+        assert run("diff", formats[first], formats[second], "--raw").status == 1
 
 
-def test_a_lone_safetensors_file_is_taken_as_it_is(run: Run, portable: list[Path], a: Path) -> None:
+@pytest.mark.parametrize(("name", "most"), [("q.gguf", 1e-4), ("q.apr", 1e-2)])
+def test_a_quantized_model_is_near_and_not_equal(
+    run: Run, formats: dict[str, Path], name: str, most: float
+) -> None:
+    """APR's own 8 bits have one scale for a whole tensor, llama.cpp's one for 32 values."""
+    pair = formats["directory"], formats[name]
+    assert run("diff", *pair).status == 1
+    found = run("diff", *pair, "--json").json
+    errors = {t["name"]: t["errors"] for t in found["tensors"] if t["errors"]}
+    assert 0 < max(each["nmse"] for each in errors.values()) < most
+    largest = max(each["max_abs"] for each in errors.values())
+    near = run("diff", *pair, "--tolerance", str(largest))
+    assert (near.status, near.err) == (0, "")
+    assert " within tolerance" in near.lines[-1]
+
+
+def test_the_content_is_the_same_in_every_format(run: Run, formats: dict[str, Path]) -> None:
+    def content(name: str, *options: str) -> str:
+        ran = run("fingerprint", formats[name], "--json", *options)
+        assert (ran.status, ran.err) == (0, "")
+        return str(ran.json["content"])
+
+    names = ("directory", "m.gguf", "m.apr")
+    (same,) = {content(name) for name in names}
+    assert len({content(name, "--raw") for name in names}) == 3
+    assert same not in {content(name) for name in ("q.gguf", "q.apr")}
+
+
+@pytest.mark.parametrize("name", ["m.gguf", "m.apr", "q.gguf", "q.apr"])
+def test_what_is_converted_is_healthy(run: Run, formats: dict[str, Path], name: str) -> None:
+    ran = run("validate", formats[name])
+    assert (ran.status, ran.err, ran.lines) == (0, "", [f"{formats[name]}: healthy"])
+
+
+def test_what_is_converted_is_described(run: Run, formats: dict[str, Path]) -> None:
+    found = {name: run("inspect", path, "--json").json for name, path in formats.items()}
+    kinds = {name: told["format"] for name, told in found.items()}
+    assert kinds == {
+        "directory": "safetensors",
+        **{name: name[2:] for name in ("m.gguf", "m.apr", "q.gguf", "q.apr")},
+    }
+
+
+def test_a_lone_safetensors_file_is_taken_as_it_is(run: Run, a: Path) -> None:
     assert run("diff", a, a).status == 0
     assert run("fingerprint", a).status == 0
-    assert portable == []

@@ -17,7 +17,7 @@ from pytest_aprqa.conversion import cache, provenance
 from pytest_aprqa.conversion.cache import convert_through_cache, converted, known_content
 from pytest_aprqa.conversion.portable import ConversionError
 from pytest_aprqa.domain.model import Format, Quantization
-from tests.conversion.files import changed_directory, names_in, stored, tiny, with_value
+from tests.conversion.files import changed_directory, companions, names_in, stored, tiny, with_value
 
 NAMES = {Format.GGUF: "m.gguf", Format.APR: "m.apr", Format.SAFETENSORS: "m"}
 
@@ -176,6 +176,27 @@ def test_a_source_that_changes_in_place_is_another(tmp_path: Path) -> None:
     assert after["config.json"] == digest(config)
 
 
+def test_a_file_in_a_hub_cache_goes_by_its_own_name(tmp_path: Path) -> None:
+    """There it is a link to a nameless one, beside which the parts of a split file are not."""
+    made = converted(tiny(), Format.GGUF).destination
+    blob, link = tmp_path / digest(made), tmp_path / "m.gguf"
+    shutil.copyfile(made, blob)
+    link.symlink_to(blob)
+    assert known_content(link) == {"m.gguf": digest(made)}
+    assert stored(converted(link, Format.SAFETENSORS).destination) == stored(tiny())
+
+
+def test_a_config_that_is_edited_in_place_is_nobody_elses(tmp_path: Path, idle: Any) -> None:
+    convert_through_cache(tiny(), tmp_path / "mine")
+    convert_through_cache(tiny(), tmp_path / "yours")
+    weights = [tmp_path / name / "model.safetensors" for name in ("mine", "yours")]
+    assert weights[0].samefile(weights[1])
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    assert companions(tmp_path / "yours") == companions(tiny())
+    idle()
+    assert converted(tiny(), Format.SAFETENSORS).cached
+
+
 def test_a_link_and_a_copy_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = converted(tiny(), Format.GGUF).destination
     convert_through_cache(tiny(), tmp_path / "linked.gguf")
@@ -203,8 +224,7 @@ def test_the_sidecar_says_what_was_made_of_what(
     directory = path.is_dir()
     sidecar = path / "provenance.json" if directory else tmp_path / f"{name}.provenance.json"
     written = json.loads(sidecar.read_text("utf-8"))
-    files = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json")
-    files += ("tokenizer_config.json",)
+    files = [*companions(tiny()), "model.safetensors"]
     assert written["source"] == {file: digest(tiny() / file) for file in files}
     digests = {file: digest(path / file) for file in files} if directory else {name: digest(path)}
     assert written["result"] == digests

@@ -32,8 +32,8 @@ from tests.conversion.files import (
 def refused(source: Path, target: Path, quantization: str | None = None, **options: Any) -> str:
     """What is said; nothing may be left beside the target."""
     before = names_in(target.parent)
+    kind = None if quantization is None else Quantization(quantization)
     with pytest.raises(AprqaError) as caught:
-        kind = None if quantization is None else Quantization(quantization)
         convert(source, target, quantization=kind, **options)
     assert names_in(target.parent) == before
     return str(caught.value)
@@ -281,10 +281,9 @@ def test_apr_needs_rows_of_256_for_llama_cpps_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a model is whose every row llama.cpp gave blocks of 32."""
-    whole = module.read_portable
 
     def narrow(path: Path, *, decode_to: str | None = "F32") -> Any:
-        model = whole(path, decode_to=decode_to)
+        model = read_portable(path, decode_to=decode_to)
         if decode_to is not None:
             return model
         return replace(model, tensors=tuple(t.as_encoding("F32") for t in model.tensors))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -22,7 +24,7 @@ from pytest_aprqa.formats.safetensors_writer import write_safetensors
 from pytest_aprqa.formats.tensor import Tensor
 from tests.conversion.files import companions, tiny
 
-LAYERS, HIDDEN, INNER, HEADS, KEY_HEADS, TOKENS = 4, 1024, 4096, 8, 2, 1024
+LAYERS, HIDDEN, INNER, HEADS, KEY_HEADS, TOKENS = 2, 1024, 4096, 8, 2, 1024
 KV = HIDDEN // HEADS * KEY_HEADS
 _SHAPES = {
     "self_attn.q_proj.weight": (HIDDEN, HIDDEN),
@@ -60,7 +62,7 @@ TARGETS = {
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A model of 125 MB, noise in the embedded model's shape, that takes a while to write."""
+    """A model of 63 MB, noise in the embedded model's shape, that takes a while to write."""
     directory = tmp_path_factory.mktemp("large") / "large"
     directory.mkdir()
     config = json.loads((tiny() / "config.json").read_bytes()) | {
@@ -80,10 +82,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shapes = {"model.embed_tokens.weight": (TOKENS, HIDDEN), "model.norm.weight": (HIDDEN,)}
     for layer in range(LAYERS):
         shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in _SHAPES.items()}
-    tensors = [
-        Tensor(name, "BF16", shape, lambda n=int(np.prod(shape)): bits[: 2 * n])
-        for name, shape in shapes.items()
-    ]
+
+    def noise_of(name: str, shape: tuple[int, ...]) -> Tensor:
+        return Tensor(name, "BF16", shape, lambda: bits[: 2 * math.prod(shape)])
+
+    tensors = [noise_of(name, shape) for name, shape in shapes.items()]
     write_safetensors(directory, tensors, metadata={"format": "pt"})
     yield directory
     shutil.rmtree(directory)
@@ -157,11 +160,19 @@ def start(
     target = place / name
     place.mkdir()
     if "--replace" in options:
-        convert(tiny(), target, quantization=quantization)
+        convert(tiny(), target)
     before = content(target)
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "pytest_aprqa.cli", "convert", source, target, *options),
+            *(
+                sys.executable,
+                "-m",
+                "pytest_aprqa.cli",
+                "convert",
+                str(source),
+                str(target),
+                *options,
+            ),
             *(() if quantization is None else ("-q", quantization.value)),
         ],
         stdout=subprocess.DEVNULL,
@@ -174,8 +185,8 @@ def start(
 def finish(running: list[Running], total: int) -> None:
     """Signal each when it is due, and wait until all have ended."""
     waiting = list(running)
-    while waiting:
-        waiting = [each for each in waiting if not each.look(total)]
+    while waiting := [each for each in waiting if not each.look(total)]:
+        select.select([], [], [], 0.001)  # leaves the processor to them
     for each in running:
         each.process.wait(60)
 
@@ -223,7 +234,7 @@ def test_a_conversion_that_is_ended_leaves_nothing_partial(
             ended += each.process.returncode != 0
             if left := hidden(each.place):
                 leftovers += 1
-                convert(tiny(), each.target, quantization=quantization, replace=True)
+                convert(tiny(), each.target, replace=True)
                 assert hidden(each.place) == [], left
             shutil.rmtree(each.place)
     assert ended >= len(MOMENTS) // 2
@@ -252,7 +263,7 @@ def test_an_ended_conversion_through_the_cache_leaves_nothing_partial(
     assert any(each.process.returncode for each in running)
     killed = running[-1]
     again = subprocess.run(
-        killed.process.args,  # type: ignore[arg-type] # a list of texts and paths
+        killed.process.args,
         env={**os.environ, "APRQA_CACHE": str(killed.place / "cache")},
         capture_output=True,
         check=True,

@@ -126,7 +126,7 @@ def test_a_quantized_file_becomes_a_float32_directory(
         name: companions(tiny())[name] for name in others
     }
     found, decoded = values(back), values(source)
-    names = found.keys()
+    names = set(found)
     if suffix == ".gguf":
         names = {name for name in names if "o_proj" in name or "mlp" in name or "embed" in name}
         decoded = _as_hugging_face(decoded)

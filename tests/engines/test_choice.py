@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from pytest_aprqa.conversion.portable import ConversionError
+from pytest_aprqa.conversion import reading
+from pytest_aprqa.conversion.convert import convert
+from pytest_aprqa.conversion.portable import ConversionError, PortableModel
 from pytest_aprqa.domain.completion import GenerationRequest
 from pytest_aprqa.domain.errors import EngineUnavailable
 from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization
@@ -18,8 +17,8 @@ from pytest_aprqa.engines import choice
 from pytest_aprqa.engines.choice import load_engine, load_file, why_unavailable
 from pytest_aprqa.engines.engine import LoadFailed
 from pytest_aprqa.formats.checkpoint import CheckpointError
+from tests.conversion.files import changed_apr, tiny
 from tests.engines.gguf_models import write_gguf
-from tests.engines.portable_models import portable
 
 REQUEST = GenerationRequest(prompt="What is 2 + 2?", max_tokens=4)
 
@@ -29,19 +28,17 @@ def _target(format_: Format, backend: Backend = Backend.CPU) -> Target:
 
 
 @pytest.fixture
-def reader(monkeypatch: pytest.MonkeyPatch, model_directory: Path) -> dict[str, Any]:
-    """Stands for the reading of files: every file is the random model, or what a test says."""
-    said: dict[str, Any] = {"paths": []}
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are read as models."""
+    paths: list[Path] = []
 
-    def read_portable(path: Path) -> Any:
-        said["paths"].append(path)
-        if "error" in said:
-            raise said["error"]
-        return portable(model_directory)
+    def read_portable(path: Path) -> PortableModel:
+        paths.append(path)
+        return reading_as_it_is(path)
 
-    stand_in = SimpleNamespace(read_portable=read_portable)
-    monkeypatch.setitem(sys.modules, "pytest_aprqa.conversion.convert", stand_in)
-    return said
+    reading_as_it_is = reading.read_portable
+    monkeypatch.setattr(reading, "read_portable", read_portable)
+    return paths
 
 
 @pytest.mark.parametrize("format_", list(Format))
@@ -79,46 +76,63 @@ def test_gguf_runs_with_llamacpp_on_the_cpu(tmp_path: Path, exact: bool, cache: 
 
 
 def test_apr_runs_with_transformers_over_its_own_weights(
-    tmp_path: Path, reader: dict[str, Any]
+    tmp_path: Path, model_directory: Path, read: list[Path]
 ) -> None:
     path = tmp_path / "m.apr"
-    path.touch()
+    convert(model_directory, path)
     engine = load_engine(_target(Format.APR), path, threads=2)
     told = engine.describe()
     assert told["engine"].endswith(" over apr")
     assert (told["file"], told["threads"]) == ("m.apr", "1")
     assert engine.generate(REQUEST).completion_tokens == 4
-    assert reader["paths"] == [path]
+    assert read == [path]
 
 
-def test_gguf_with_transformers_is_the_second_opinion(
-    tmp_path: Path, reader: dict[str, Any]
-) -> None:
-    engine = load_file(tmp_path / "m.gguf", Format.GGUF, backend=Backend.CPU, threads=1)
+def test_gguf_with_transformers_is_the_second_opinion(tmp_path: Path, read: list[Path]) -> None:
+    path = tmp_path / "m.gguf"
+    convert(tiny(), path)
+    engine = load_file(path, Format.GGUF, backend=Backend.CPU, threads=1)
     assert engine.describe()["engine"].endswith(" over gguf")
-    assert reader["paths"] == [tmp_path / "m.gguf"]
+    original = load_engine(_target(Format.SAFETENSORS), tiny())
+    assert engine.generate(REQUEST).text == original.generate(REQUEST).text
+    assert read == [path]
 
 
 @pytest.mark.parametrize("format_", list(Format))
 def test_a_device_that_is_not_there_reads_no_file(
-    format_: Format, model_directory: Path, reader: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    format_: Format, model_directory: Path, read: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(EngineUnavailable, match=r"no CUDA device: torch .* sees none"):
         load_engine(_target(format_, Backend.GPU), model_directory)
-    assert reader["paths"] == []
+    assert read == []
 
 
-@pytest.mark.parametrize(
-    "error", [CheckpointError("m.apr: CRC is wrong"), ConversionError("m.apr: no\nlm_head")]
-)
-def test_a_file_that_cannot_be_read_does_not_load(
-    tmp_path: Path, reader: dict[str, Any], error: Exception
-) -> None:
-    reader["error"] = error
+def test_a_file_that_cannot_be_read_does_not_load(tmp_path: Path, model_directory: Path) -> None:
+    path = tmp_path / "m.apr"
+    convert(model_directory, path)
+    path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(LoadFailed) as caught:
-        load_engine(_target(Format.APR), tmp_path / "m.apr")
-    assert str(caught.value) == " ".join(str(error).split())
+        load_engine(_target(Format.APR), path)
+    assert isinstance(caught.value.__cause__, CheckpointError)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_contradicts_itself_does_not_load(
+    tmp_path: Path, model_directory: Path
+) -> None:
+    convert(model_directory, tmp_path / "m.apr")
+    path = changed_apr(
+        tmp_path / "m.apr", tmp_path / "c.apr", lambda m: m.update(num_heads=1, rope_theta=1.0)
+    )
+    with pytest.raises(LoadFailed) as caught:
+        load_engine(_target(Format.APR), path)
+    assert isinstance(caught.value.__cause__, ConversionError)
+    told = str(caught.value)
+    assert told.startswith(f"{path}: num_heads is 1; config.json makes it ")
+    assert f" {path}: rope_theta is 1.0; config.json makes it " in told
+    assert "\n" not in told
 
 
 def _sparse(path: Path, size: int) -> None:

@@ -214,21 +214,26 @@ def test_vanished_draft_is_told(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def refuse(error: OSError) -> None:
-    raise error
-
-
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
 def test_a_disk_that_takes_no_more_is_told_once(tmp_path: Path, number: int) -> None:
     told = f"m: cannot be written: {os.strerror(number)}"
-    path, refused = tmp_path / "m", OSError(number, os.strerror(number))
-    with pytest.raises(UnwritableError) as caught, atomic_file(path) as draft:
-        draft.write_bytes(b"half")
-        refuse(refused)
+    path = tmp_path / "m"
+
+    def to_file() -> None:
+        with atomic_file(path) as draft:
+            draft.write_bytes(b"half")
+            raise OSError(number, os.strerror(number))
+
+    def to_directory() -> None:
+        with atomic_directory(path) as draft:
+            (draft / "a").write_bytes(b"half")
+            raise OSError(number, os.strerror(number), str(draft / "a"))
+
+    with pytest.raises(UnwritableError) as caught:
+        to_file()
     assert str(caught.value) == f"{tmp_path}/{told}"
-    with pytest.raises(UnwritableError) as caught, atomic_directory(path) as draft:
-        (draft / "a").write_bytes(b"half")
-        refuse(OSError(number, os.strerror(number), str(draft / "a")))
+    with pytest.raises(UnwritableError) as caught:
+        to_directory()
     assert str(caught.value) == f"{tmp_path}/{told}"
     assert names(tmp_path) == []
 
@@ -243,7 +248,7 @@ def test_a_disk_that_takes_no_more_is_told_once(tmp_path: Path, number: int) -> 
 )
 def test_what_is_no_fault_of_the_writing_is_not_said_to_be(tmp_path: Path, error: OSError) -> None:
     with pytest.raises(type(error)) as caught, atomic_file(tmp_path / "m"):
-        refuse(error)
+        raise error
     assert caught.value is error
     assert names(tmp_path) == []
 

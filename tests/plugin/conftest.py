@@ -106,7 +106,7 @@ class ScriptedEngine:
                 stream.write("close\\n")
 
 
-def load_engine(target, directory, *, threads=None):
+def load_engine(target, path, *, threads=None, exact=False):
     if target.backend == "gpu" and SCRIPT.get("no device"):
         raise EngineUnavailable("torch finds no CUDA device")
     if SCRIPT.get("log"):
@@ -117,10 +117,11 @@ def load_engine(target, directory, *, threads=None):
     return ScriptedEngine()
 
 
-def check_integrity(target, directory, expectations):
+def check_integrity(target, directory, expectations, *, format_, quantization):
     ok = not SCRIPT.get("integrity fails")
     reason = "agreed" if ok else "config.json says 4 layers, the weights hold 3"
-    return GatewayResult(gateway=Gateway.G0, target=target, passed=ok, reason=reason)
+    result = GatewayResult(gateway=Gateway.G0, target=target, passed=ok, reason=reason)
+    return result, directory
 
 
 choice.load_engine = load_engine

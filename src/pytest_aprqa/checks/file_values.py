@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from pytest_aprqa.formats.checkpoint import Checkpoint, TensorInfo
 
 # Masks and positions: whole numbers are no weights. F64 is read as float32, which is fine here.
-_NO_WEIGHTS = ("I8", "U8", "I16", "I32", "I64")
+_NO_WEIGHTS = (
+    *("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"),
+    *("BOOL", "C64", "F8_E8M0"),
+)
 # A bias that training never moved from its initial zero is legal (GPT-2, Qwen2, MoE corrections).
 _MAY_BE_ZERO = re.compile(r"(^|[._])bias$")
 # Norms begin as ones, biases as zeros, rotary factors may all be 1 (Phi-3's short factors).

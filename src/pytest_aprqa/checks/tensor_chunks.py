@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-EXACT_BEYOND_FLOAT32 = MappingProxyType({"F64": "<f8", "I32": "<i4", "I64": "<i8"})
+EXACT_BEYOND_FLOAT32 = MappingProxyType(
+    {"F64": "<f8", "I32": "<i4", "U32": "<u4", "I64": "<i8", "U64": "<u8"}
+)
 """Encodings whose values float32 cannot hold, and the kind they stay in."""
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +15,6 @@ from pytest_aprqa.domain.model import Quantization
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
-    from types import FrameType
 
 NAME = "convert"
 HELP = "write a model in another format, or quantized"
@@ -69,7 +63,7 @@ def run(chosen: argparse.Namespace) -> Exit:
         raise AprqaError(f"{destination}: source and destination are the same; expected two places")
     from pytest_aprqa.conversion.cache import convert_through_cache
 
-    with _cleaned_up_when_ended(), ProgressLine(bytes_counted=True) as progress:
+    with ProgressLine(bytes_counted=True) as progress:
         made = convert_through_cache(
             source,
             destination,
@@ -100,45 +94,6 @@ def run(chosen: argparse.Namespace) -> Exit:
         style="green",
     )
     return Exit.FINE
-
-
-class _Ended(BaseException):
-    """Another process asked this one to end; nothing but clean-up is to catch it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@contextmanager
-def _cleaned_up_when_ended() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the block as Ctrl-C does, so that what it began is removed.
-
-    Raises:
-        SystemExit: with 128 and the signal's number, as shells have it.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise _Ended(number)
-
-    watched = []
-    if threading.current_thread() is threading.main_thread():  # the only one that may ask
-        # One that is ignored (nohup) or handled by whoever called stays so.
-        watched = [
-            number
-            for number in (signal.SIGTERM, signal.SIGHUP)
-            if signal.getsignal(number) is signal.SIG_DFL
-        ]
-    try:
-        for number in watched:
-            signal.signal(number, end)
-        yield
-    except _Ended as ended:
-        sys.stderr.write(f"aprqa: ended by {signal.Signals(ended.number).name}\n")
-        raise SystemExit(128 + ended.number) from None
-    finally:
-        for number in watched:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _checked(destination: Path, *, replace: bool) -> Path:

@@ -26,4 +26,5 @@ exit status:
   2    wrong usage, or something that is needed cannot be read or written
   130  interrupted by Ctrl-C
   141  the reader of the output went away
+  143  ended by SIGTERM (129: SIGHUP); unfinished output is removed
 """

@@ -45,7 +45,6 @@ examples:
   aprqa fingerprint tiny.gguf --json
 
 """
-_EXPLAINED = f"{EXPLAINED}  143  ended by SIGTERM (129: SIGHUP); unfinished output is removed\n"
 _COMMANDS = (
     convert_command,
     inspect_command,
@@ -60,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="aprqa",
         description=_DESCRIPTION,
-        epilog=_EXAMPLES + _EXPLAINED,
+        epilog=_EXAMPLES + EXPLAINED,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"aprqa {__version__}")
@@ -70,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
             module.NAME,
             help=module.HELP,
             description=module.DESCRIPTION,
-            epilog=f"{module.EXAMPLES}\n{_EXPLAINED}",
+            epilog=f"{module.EXAMPLES}\n{EXPLAINED}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)

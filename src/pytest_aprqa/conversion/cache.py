@@ -113,7 +113,7 @@ def convert_through_cache(
 ) -> Conversion:
     """`convert`, with the result kept in the cache and its provenance beside the destination.
 
-    The destination is a link to the cache's file where both are on one file system, else a copy.
+    Weights are links to the cache's files where both are on one file system, else copies.
 
     Raises:
         ConversionError, CheckpointError: as `convert`.
@@ -133,7 +133,8 @@ def convert_through_cache(
     found = converted(source, format_, quantization, progress=progress)
     _place(found.destination, destination, replace=replace)
     if destination.is_file():
-        write_sidecar(destination, facts, known_content(destination))
+        (digest,) = known_content(found.destination).values()  # known already; the same bytes
+        write_sidecar(destination, facts, {destination.name: digest})
     return Conversion(
         source,
         destination,
@@ -147,7 +148,8 @@ def convert_through_cache(
 
 def known_content(path: Path) -> dict[str, str]:
     """SHA-256 of the files that make a model, worked out once in a process while none changes."""
-    return dict(_content(path.resolve(), _state(path)))
+    # Links stay: in a hub cache they have the names by which the parts of a split file are found.
+    return dict(_content(path.absolute(), _state(path)))
 
 
 @lru_cache(maxsize=64)
@@ -179,7 +181,9 @@ def _place(made: Path, destination: Path, *, replace: bool) -> None:
         return
     with atomic_directory(destination, replace=replace) as draft:
         for file in sorted(made.iterdir()):
-            _link(file, draft / file.name)
+            # People edit a config where it lies, and would change it in every other copy.
+            place = _link if file.suffix == ".safetensors" else shutil.copyfile
+            place(file, draft / file.name)
         shutil.copyfile(made.parent / SIDECAR, draft / SIDECAR)
 
 

@@ -19,6 +19,7 @@ from pytest_aprqa.conversion.writing import (
     write_gguf_file,
 )
 from pytest_aprqa.domain.model import Format, Quantization
+from pytest_aprqa.formats.apr_rules import PORTABLE
 from pytest_aprqa.formats.atomic import atomic_directory, atomic_file, scratch_directory
 from pytest_aprqa.formats.encodings import encoding_of
 from pytest_aprqa.formats.opening import open_checkpoint
@@ -121,7 +122,8 @@ def _write_gguf(
 ) -> None:
     if quantization is None or quantization in PLAIN:
         encoding = None if quantization is None else PLAIN[quantization]
-        write_gguf_file(_for_blocks(source), destination, encoding, progress)
+        model = _for_blocks(source, Format.GGUF, quantization)
+        write_gguf_file(model, destination, encoding, progress)
         return
     with atomic_file(destination) as draft, scratch_directory(destination) as space:
         _quantize(source, draft, space, quantization, progress)
@@ -134,7 +136,8 @@ def _write_apr(
     progress: Progress | None,
 ) -> None:
     if quantization not in APR_BY_QUANTIZER:
-        write_apr_file(_for_blocks(source), destination, quantization, progress)
+        model = _for_blocks(source, Format.APR, quantization)
+        write_apr_file(model, destination, quantization, progress)
         return
     with scratch_directory(destination) as space:
         quantized = space / "quantized.gguf"
@@ -162,11 +165,16 @@ def _quantize(
         raise ConversionError(str(error).replace(str(plain), str(source))) from error
 
 
-def _for_blocks(source: Path) -> PortableModel:
-    """The model with its blocks, unless they are such as run across rows."""
+def _for_blocks(source: Path, format_: Format, quantization: Quantization | None) -> PortableModel:
+    """The model with those of its blocks that the target keeps; decoded if it keeps none."""
     checkpoint = open_checkpoint(source)
     by_row = all(encoding_of(info.dtype).by_row for info in checkpoint.tensors.values())
-    return read_portable(source, decode_to=None if by_row else "F32")
+    if quantization is None and by_row and is_quantized(checkpoint):
+        model = read_portable(source, decode_to=None)
+        blocks = {t.encoding for t in model.tensors if not encoding_of(t.encoding).plain}
+        if blocks and (format_ is Format.GGUF or not blocks.isdisjoint(PORTABLE)):
+            return model
+    return read_portable(source)
 
 
 def _require_unquantized(source: Path, quantization: Quantization) -> None:

@@ -102,6 +102,9 @@ def _from_file(file: GgufFile | AprFile, decode_to: str | None) -> PortableModel
     tensors = back(config, tensors_of(file), dtypes, decode_to=decode_to)
     if decoding and decode_to is not None:
         tensors = [tensor.as_encoding(decode_to) for tensor in tensors]
+    # What was decoded from blocks keeps its values in F32, whatever the original was in.
+    now = {tensor.name: tensor.encoding for tensor in tensors}
+    dtypes = {name: dtype for name, dtype in dtypes.items() if now.get(name) == dtype}
     return PortableModel(config, files, tuple(tensors), dtypes)
 
 

@@ -158,14 +158,17 @@ def mixed_for_apr(original: PortableModel, quantized: PortableModel) -> Portable
     """The original with every tensor in its quantized blocks that APR can hold.
 
     llama.cpp falls back to blocks of 32 where rows are no multiple of 256; APR has none of those
-    that both its readers understand, so such tensors stay as they were.
+    that both its readers understand, so such tensors stay as they were, and so do those that lie
+    transposed in Hugging Face's layout and APR's (GPT-2's).
     """
     there = {tensor.name: tensor for tensor in quantized.tensors}
     mixed = [
         there[tensor.name] if there[tensor.name].encoding in ("Q4_K", "Q6_K") else tensor
         for tensor in original.tensors
     ]
-    if mixed == list(original.tensors):
+    if all(
+        now is was or _is_looked_up(now) for now, was in zip(mixed, original.tensors, strict=True)
+    ):
         raise ConversionError(
             "no tensor has rows of a multiple of 256 values, which APR's Q4_K and Q6_K need; "
             "expected another model, or q8_0 or q4_0"
@@ -180,11 +183,15 @@ def _apr_encoded(tensor: Tensor, plain: str | None, own: str | None) -> Tensor:
         return tensor
     if own is not None:
         # The fast paths of both readers look rows of the embedding and the head up as floats.
-        looked_up = any(part in tensor.name for part in (*EMBEDDINGS, "lm_head"))
-        if looked_up or math.prod(tensor.shape) < APR_SMALLEST:
+        if _is_looked_up(tensor) or math.prod(tensor.shape) < APR_SMALLEST:
             return tensor
         return _encoded(tensor, own)
     return _cast(tensor, plain)
+
+
+def _is_looked_up(tensor: Tensor) -> bool:
+    """Whether it is the embedding or the head, under APR's names or Hugging Face's."""
+    return any(part in tensor.name for part in (*EMBEDDINGS, "lm_head", "wte", "word_embeddings"))
 
 
 def _cast(tensor: Tensor, encoding: str | None) -> Tensor:

@@ -79,6 +79,9 @@ class Mqs:
     """None for feedback and for partial runs."""
     status: Status
     rate: PassRate
+    """Of the scenario items, on which the tier's threshold stands."""
+    conversions: PassRate
+    """Of the conversion items, each of which is P0: one that is falsified blocks the model."""
     categories: tuple[CategoryScore, ...]
     planned: int
     """Scenario items that the playbook owes at this tier, excused ones included."""
@@ -114,6 +117,7 @@ def score_run(record: RunRecord) -> Mqs:
         grade=grade_from_score(points) if points is not None and gradeable else None,
         status=_status(run),
         rate=run.rate,
+        conversions=run.conversions,
         categories=run.categories,
         planned=len(record.plan.scenarios),
         executed=sum(item.outcome in ASKED for item in run.evidence.values()),
@@ -141,6 +145,7 @@ class _Sifted:
     missing: int
     """Items in scope that neither were asked nor blocked."""
     rate: PassRate
+    conversions: PassRate
     categories: tuple[CategoryScore, ...]
     failed: tuple[GatewayResult, ...]
     gateways_run: int
@@ -167,7 +172,8 @@ def _sift(record: RunRecord) -> _Sifted:
         evidence=evidence,
         scope=scope,
         missing=sum(not _settled(evidence.get(entry.id)) for entry in scope),
-        rate=_pass_rate(found, len(scope)),
+        rate=_pass_rate(found, scope, Check.SCENARIO),
+        conversions=_pass_rate(found, scope, Check.CONVERSION),
         categories=_categories(scope, evidence),
         failed=_failed_gateways(record, found),
         gateways_run=len({(r.target, r.gateway) for r in record.gateways if r.target in targets}),
@@ -195,8 +201,12 @@ def _settled(item: Evidence | None) -> bool:
     return item is not None and (item.outcome in ASKED or item.outcome is Outcome.BLOCKED)
 
 
-def _pass_rate(asked: Iterable[Evidence], total: int) -> PassRate:
-    passed = sum(item.outcome is Outcome.CORROBORATED for item in asked)
+def _pass_rate(
+    found: Iterable[Evidence], scope: Iterable[PlannedScenario], check: Check
+) -> PassRate:
+    """The rate of one kind of item: conversions that pass must not make up for wrong answers."""
+    passed = sum(i.outcome is Outcome.CORROBORATED for i in found if i.check is check)
+    total = sum(entry.check is check for entry in scope)
     lower, upper = clopper_pearson(passed, total)
     return PassRate(passed, total, lower, upper)
 

@@ -22,9 +22,10 @@ class Tolerance:
 
 
 EXACT = Tolerance(0.0, 0.0)
-OFFSET_NORM = Tolerance(2.0**-24, 0.0)
-"""Norm weights that a format keeps as 1 + weight in float32 lose at most half a unit in the last
-place of 1 (Gemma in GGUF): IEEE 754, binary32."""
+OFFSET_NORM = Tolerance(2.0**-21, 0.0)
+"""Norm weights that a format keeps as 1 + weight in float32 (Gemma in GGUF) lose at most half a
+unit in the last place of the sum: 2**-24 for weights up to 1, this for weights up to 15
+(IEEE 754, binary32)."""
 
 
 @dataclass(frozen=True, slots=True)

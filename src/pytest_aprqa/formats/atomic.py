@@ -53,8 +53,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     if path.is_dir():
         raise CheckpointError(f"{path}: is a directory; expected the name of a file to write")
     _sweep(path)
-    draft, lock = _claim(path, directory=False)
+    draft, lock = _name(path), None
     try:
+        lock = _claim(draft, path, directory=False)
         with writing(draft, path):
             yield draft
             _require(draft, path, draft.is_file())
@@ -63,7 +64,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             _sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
-        os.close(lock)
+        _close(lock)
 
 
 @contextmanager
@@ -78,8 +79,9 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     _sweep(path)
     _require_free(path, replace=replace)
-    draft, lock = _claim(path, directory=True)
+    draft, lock = _name(path), None
     try:
+        lock = _claim(draft, path, directory=True)
         with writing(draft, path):
             yield draft
             _require(draft, path, draft.is_dir())
@@ -89,7 +91,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             _sync(path.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        os.close(lock)
+        _close(lock)
 
 
 @contextmanager
@@ -101,12 +103,13 @@ def scratch_directory(path: Path) -> Iterator[Path]:
     Raises:
         CheckpointError: when nothing can be written there.
     """
-    space, lock = _claim(path, directory=True)
+    space, lock = _name(path), None
     try:
+        lock = _claim(space, path, directory=True)
         yield space
     finally:
         shutil.rmtree(space, ignore_errors=True)
-        os.close(lock)
+        _close(lock)
 
 
 @contextmanager
@@ -165,24 +168,33 @@ def _swap_in(draft: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _claim(path: Path, *, directory: bool) -> tuple[Path, int]:
-    """A new empty draft and the open descriptor that locks it."""
+def _name(path: Path) -> Path:
+    """A draft's name, which is nobody else's."""
+    # Known before the draft is made: an interrupt between its making and its use leaves none.
+    return path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.{_DRAFT}"
+
+
+def _claim(draft: Path, path: Path, *, directory: bool) -> int:
+    """Make an empty draft; the open descriptor that locks it."""
     while True:
-        name = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.{_DRAFT}"
-        draft = path.parent / name
         try:
             if directory:
                 draft.mkdir()
                 lock = os.open(draft, os.O_RDONLY | os.O_DIRECTORY)
             else:
                 lock = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            continue
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
         # A sweep by another process may have come between the two steps: then begin again.
         if _locked(lock) is not False and os.path.lexists(draft):
-            return draft, lock
+            return lock
+        os.close(lock)
+        if os.path.lexists(draft):
+            raise CheckpointError(f"{path}: its draft {draft.name} is locked by another process")
+
+
+def _close(lock: int | None) -> None:
+    if lock is not None:
         os.close(lock)
 
 

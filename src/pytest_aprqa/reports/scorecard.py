@@ -138,7 +138,9 @@ def _coverage(mqs: Mqs) -> Iterator[CardLine]:
 def _result(mqs: Mqs) -> Iterator[CardLine]:
     rate = mqs.rate
     if mqs.points is None:
-        told = f"none: the run is partial; {rate.passed} of {mqs.executed} asked corroborated"
+        asked = mqs.executed
+        told = f"none: the run is partial; {mqs.outcomes.get(Outcome.CORROBORATED, 0)} of "
+        told += f"{asked} tried corroborated"
         yield CardLine(_row("pass rate", told))
     elif rate.total:
         percent = floor(rate.value * 1000) / 10  # never rounded up to a threshold it missed
@@ -146,6 +148,10 @@ def _result(mqs: Mqs) -> Iterator[CardLine]:
         yield CardLine(
             _row("pass rate", f"{rate.passed}/{rate.total} = {percent:.1f} %, {interval}")
         )
+    if (converted := mqs.conversions).total:
+        good = converted.passed == converted.total
+        told = f"{converted.passed} of {converted.total} corroborated"
+        yield CardLine(_row("conversions", told), "plain" if good else "warn")
     points = "not scored" if mqs.points is None else f"{mqs.points} / 1000"
     grade = mqs.grade or "–"
     style: Style = (

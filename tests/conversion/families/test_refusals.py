@@ -232,12 +232,12 @@ def test_without_its_key_a_size_is_what_llama_cpp_takes() -> None:
     assert config_from_gguf(fields, there)["num_key_value_heads"] == 8
 
 
-def test_a_key_that_the_converter_leaves_out_is_missed_where_it_is_needed() -> None:
-    """Qwen2's heads of another size than hidden over heads: no key, and llama.cpp's is wrong."""
-    config = {**PUBLISHED["gemma3"]}
-    fields, there = dict(gguf_fields(config)), {}
+def test_a_head_size_that_llama_cpp_would_take_otherwise_is_missed() -> None:
+    """Gemma 3's heads are not of the hidden size over the heads, which llama.cpp would take."""
+    config = PUBLISHED["gemma3"]
+    fields = dict(gguf_fields(config))
     del fields["gemma3.attention.key_length"]
-    told = [line for line in config_disagreements(config, fields, there) if "tensor" not in line]
+    told = [line for line in config_disagreements(config, fields, {}) if "tensor" not in line]
     size = config.get("head_dim", 256)
     assert told == [f"gemma3.attention.key_length is missing; config.json makes it {size}"]
 

@@ -57,6 +57,7 @@ def test_disagreements_inside_of_an_apr_file_are_listed_by_its_own_keys() -> Non
     found = apr_tokenizer_disagreements(stored_files_of_apr(metadata), metadata)
     assert [line.split(maxsplit=2)[0] for line in found] == [
         "tokenizer.merges[1]",
+        "tokenizer.eos_token_id",
         "tokenizer.pre_type",
     ]
     del metadata["tokenizer.vocabulary"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ CHAT = REQUESTS[-1]
 FLOOR = 1e-6
 """NMSE of llama.cpp's logits; the largest come of its table of GELU (`tests.conversion.families`).
 """
-OF_TRANSFORMERS = {
+OF_TRANSFORMERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "llama-2": {
         "transformers 5 makes LlamaTokenizer anew from the vocabulary, with Metaspace for "
         "tokenizer.json's normalizer: no space before a text that starts with one": tuple(
@@ -87,13 +87,14 @@ def test_logits_are_the_same(both: Both) -> None:
 
 @pytest.mark.parametrize("special", [False, True])
 def test_token_ids_are_the_same_but_for_the_known_texts(both: Both, special: bool) -> None:
+    texts = ADVERSARIAL_TEXTS if special else ADVERSARIAL_TEXTS[::3]
     differing = {
         text
-        for text in ADVERSARIAL_TEXTS
+        for text in texts
         if both.llama_cpp.tokenize(text, special=special)
         != both.transformers.tokenize(text, special=special)
     }
-    assert differing == known_differences(both.made)
+    assert differing == known_differences(both.made) & set(texts)
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=["words", "code", "nothing", "chat"])

@@ -121,8 +121,7 @@ def config_disagreements(
                 f"{key} is {field.value!r:.80}; config.json says nothing of it, nor does the "
                 f"table of the family {family.name}"
             )
-    # Also keys that llama.cpp's converter leaves out: without them, its defaults must be right.
-    for key, field in (wanted | known).items():
+    for key, field in wanted.items():
         name = key.removeprefix(f"{family.arch}.")
         if key not in fields and not _may_lack(name, field.value, settings):
             problems.append(f"{key} is missing; config.json makes it {field.value!r:.80}")

@@ -61,17 +61,20 @@ def returned(
 ) -> list[Tensor]:
     """Hugging Face's tensors of a link, each back in its own encoding where that is exact.
 
-    What is quantized is decoded to `decode_to` (None: it stays); it is decoded as late as
-    possible, so that one expert is read out of a stack without the others.
+    What is quantized is decoded to `decode_to`; with None it stays where its blocks stay whole, and
+    becomes F32 where they do not (transposed, say). It is decoded as late as possible, so that one
+    expert is read out of a stack without the others.
     """
     if all(tensor.encoding in FLOATS for tensor in targets):
         made = backward(link, targets)
-        return [restored(each, source_dtypes.get(each.name, each.encoding)) for each in made]
-    if decode_to is None:
-        return backward(link, targets)
+        return [
+            restored(each, source_dtypes.get(each.name, each.encoding), rounded=link.plus_one)
+            for each in made
+        ]
     if not _moves_as_it_is(link, targets):
-        targets = [tensor.as_encoding(decode_to) for tensor in targets]
-    return [tensor.as_encoding(decode_to) for tensor in backward(link, targets)]
+        targets = [tensor.as_encoding(decode_to or "F32") for tensor in targets]
+    made = backward(link, targets)
+    return made if decode_to is None else [tensor.as_encoding(decode_to) for tensor in made]
 
 
 def _moves_as_it_is(link: Link, targets: Sequence[Tensor]) -> bool:
@@ -86,10 +89,11 @@ def _moves_as_it_is(link: Link, targets: Sequence[Tensor]) -> bool:
     )
 
 
-def restored(tensor: Tensor, encoding: str) -> Tensor:
+def restored(tensor: Tensor, encoding: str, *, rounded: bool = False) -> Tensor:
     """A float tensor back in the encoding it was widened from; every value is checked.
 
-    A quantized tensor stays as it is: what it lost does not come back.
+    A quantized tensor stays as it is: what it lost does not come back. A `rounded` one was kept as
+    1 + weight, so its values may be off by what float32 loses of that sum.
     """
     if tensor.encoding == encoding or tensor.encoding not in FLOATS or encoding not in FLOATS:
         return tensor
@@ -102,7 +106,11 @@ def restored(tensor: Tensor, encoding: str) -> Tensor:
         for values in decoded_chunks(tensor.encoding, tensor.read(), tensor.shape):
             narrow = encode(encoding, values)
             back = decode(encoding, narrow, values.shape)
-            if not np.array_equal(values.view(np.uint32), back.view(np.uint32)):
+            same = values.view(np.uint32) == back.view(np.uint32)
+            if rounded:
+                with np.errstate(invalid="ignore"):  # infinities are the same, or they differ
+                    same |= np.abs(values - back) < 2.0**-23 * np.maximum(1, np.abs(values + 1))
+            if not same.all():
                 raise ConversionError(
                     f"tensor {tensor.name}: its values no longer fit in {encoding}, which the "
                     f"original had; the file was changed: keep it in {tensor.encoding}"
