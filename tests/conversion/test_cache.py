@@ -17,6 +17,7 @@ from pytest_aprqa.conversion import cache, provenance
 from pytest_aprqa.conversion.cache import convert_through_cache, converted, known_content
 from pytest_aprqa.conversion.portable import ConversionError
 from pytest_aprqa.domain.model import Format, Quantization
+from pytest_aprqa.formats.atomic import UnwritableError
 from tests.conversion.files import changed_directory, companions, names_in, stored, tiny, with_value
 
 NAMES = {Format.GGUF: "m.gguf", Format.APR: "m.apr", Format.SAFETENSORS: "m"}
@@ -246,11 +247,11 @@ def test_a_name_like_the_caches_own_is_nothing_special(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("APRQA_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ConversionError) as caught:
+    with pytest.raises(UnwritableError) as caught:
         converted(tiny(), Format.GGUF)
     head, _, tail = str(caught.value).partition(": ")
     assert head.startswith(f"{tmp_path}/file/conversions/")
-    assert tail == "cannot be made: Not a directory; APRQA_CACHE names another place"
+    assert tail == "cannot be written: Not a directory; APRQA_CACHE names another place"
 
 
 def test_a_cache_whose_lock_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,9 +259,9 @@ def test_a_cache_whose_lock_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> No
     made = converted(tiny(), Format.GGUF).destination
     (made.parent / "lock").unlink()
     (made.parent / "lock").mkdir()
-    with pytest.raises(ConversionError) as caught:
+    with pytest.raises(UnwritableError) as caught:
         converted(tiny(), Format.GGUF)
-    assert str(caught.value).startswith(f"{made.parent}: cannot be locked: ")
+    assert str(caught.value).startswith(f"{made.parent}: cannot be written: ")
     assert str(caught.value).endswith("; APRQA_CACHE names another place")
 
 

@@ -216,7 +216,9 @@ def test_a_conversions_evidence_comes_back_from_json() -> None:
 
 def test_conversions_count_and_owe_no_gateways() -> None:
     mqs = score_run(run())
-    assert (mqs.rate.passed, mqs.rate.total, mqs.planned, mqs.executed) == (17, 17, 17, 17)
+    assert (mqs.rate.passed, mqs.rate.total) == (10, 10)  # they make up for no wrong answer
+    assert (mqs.conversions.passed, mqs.conversions.total) == (7, 7)
+    assert (mqs.planned, mqs.executed) == (17, 17)
     assert (mqs.gateways_run, mqs.gateways_owed) == (5, 5)
     assert mqs.status is Status.PROVISIONAL
     assert mqs.scope == ("safetensors-cpu × run", "7 conversions")
@@ -227,7 +229,8 @@ def test_conversions_count_and_owe_no_gateways() -> None:
 def test_one_falsified_conversion_blocks_the_model() -> None:
     mqs = score_run(run(Outcome.FALSIFIED))
     assert mqs.status is Status.BLOCKED
-    assert mqs.rate.passed == 16
+    assert (mqs.conversions.passed, mqs.conversions.total) == (6, 7)
+    assert (mqs.rate.passed, mqs.rate.total) == (10, 10)
     told = "P0 falsified: q.playbook.yaml::conversion::convert-safetensors-gguf"
     assert told in mqs.remarks
 

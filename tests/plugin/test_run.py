@@ -27,7 +27,7 @@ def test_a_healthy_model_passes_with_a_provisional_certificate_at_most(
     assert run.card("MQS") == "800 / 1000   grade B   status PROVISIONAL"
     assert run.card("pass rate") == "6/6 = 100.0 %, [54.1%, 100.0%] exact 95 %"
     assert run.card("gateways") == "safetensors-cpu: G0 ok  G1 ok  G2 ok  G3 ok  G4 ok"
-    assert run.card("coverage").startswith("6 of 6 planned scenarios asked, 0 not")
+    assert run.card("coverage").startswith("6 of 6 planned items tried, 0 not")
 
 
 def test_evidence_says_when_and_where_it_was_gathered(bench: Bench, mode: list[str]) -> None:
@@ -86,7 +86,7 @@ def test_a_selection_is_scored_as_partial(bench: Bench, mode: list[str]) -> None
     assert run.exit == 0
     run.result.assert_outcomes(passed=2, deselected=0 if mode == ["-n2"] else 9)
     assert run.card("MQS") == "not scored   grade –   status PENDING"
-    assert run.card("coverage").startswith("2 of 6 planned scenarios asked, 4 not")
+    assert run.card("coverage").startswith("2 of 6 planned items tried, 4 not")
 
 
 @pytest.mark.parametrize(
@@ -242,12 +242,27 @@ def test_without_a_tier_the_run_is_feedback(bench: Bench) -> None:
     assert "a run without --tier is feedback and certifies nothing" in run.output
 
 
-def test_a_format_without_an_engine_is_skipped_not_passed(bench: Bench) -> None:
+def test_a_modality_that_nothing_serves_is_skipped_not_passed(bench: Bench) -> None:
     text = (bench.root / "model.playbook.yaml").read_text()
-    bench.playbook(text.replace("formats: [safetensors]", "formats: [safetensors, gguf]"))
+    bench.playbook(text.replace("[run, chat]", "[run, serve]"))
     run = bench.run("-n0", "--tier=mvp")
-    assert "this version has no engine for gguf yet" in run.output
+    run.result.assert_outcomes(passed=8, skipped=3)
+    told = "safetensors-cpu × serve: this version does not serve models over HTTP yet"
+    assert run.card("left out") == told
     assert run.card("MQS").endswith("status PENDING")
+
+
+def test_a_quantization_that_a_format_lacks_is_skipped_with_its_reason(bench: Bench) -> None:
+    text = (bench.root / "model.playbook.yaml").read_text()
+    text = text.replace("formats: [safetensors]", "formats: [apr]")
+    bench.playbook(text.replace('"model"\n', '"model"\n  quantizations: [q5_k_m, q8_0]\n'))
+    run = bench.run("-n0", "--tier=mvp", "-m", "not conversion")
+    run.result.assert_outcomes(passed=11, skipped=11)
+    told = "apr-q5_k_m-cpu × run, chat: APR has no q5_k_m that all its readers understand; "
+    assert run.card("left out").startswith(told)
+    skipped = [e for e in run.record()["evidence"] if e["outcome"] == "Skipped"]
+    assert len(skipped) == 6
+    assert all(e["excused"] and e["quantization"] == "q5_k_m" for e in skipped)
 
 
 def test_a_model_without_template_does_not_chat(bench: Bench) -> None:

@@ -22,6 +22,7 @@ from pytest_aprqa.conversion.provenance import content_of
 from pytest_aprqa.domain.conversions import ConversionCase, ConversionKind
 from pytest_aprqa.domain.evidence import Evidence, Outcome, VerdictRecord
 from pytest_aprqa.domain.model import Format
+from pytest_aprqa.domain.text import one_line
 from pytest_aprqa.domain.tolerance import (
     APR_LOGITS,
     LOGITS,
@@ -32,6 +33,7 @@ from pytest_aprqa.domain.tolerance import (
 )
 from pytest_aprqa.domain.verdict import Ruling
 from pytest_aprqa.engines.engine import EngineCrashed, LoadFailed
+from pytest_aprqa.formats.atomic import UnwritableError
 from pytest_aprqa.formats.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
@@ -43,17 +45,26 @@ def try_conversion(case: ConversionCase, bench: ConversionBench, item_id: str) -
     """Make the conversion's files and compare them; the first rung that is not reached decides.
 
     Raises:
-        ConversionError: the model cannot be converted so at all (an unknown family, say).
+        UnwritableError: there is no room for the files.
     """
     blank = blank_conversion(case, item_id, Outcome.FALSIFIED, "")
     with tempfile.TemporaryDirectory(prefix="aprqa-conversion-") as space:
-        a = bench.start(case.path[0], case.quantization)
-        trial = _Trial(case, bench, Path(space), a)
-        b = trial.first_step()
+        try:
+            a = bench.start(case.path[0], case.quantization)
+            trial = _Trial(case, bench, Path(space), a)
+            b = trial.first_step()
+        except UnwritableError:
+            raise
+        except (CheckpointError, ConversionError) as error:
+            return blank.model_copy(update={"reason": f"cannot be converted: {one_line(error)}"})
         try:
             rungs = _until_one_fails(trial, b)
+        except UnwritableError:
+            raise
         except (CheckpointError, ConversionError, LoadFailed) as error:
-            return blank.model_copy(update={"reason": f"what was converted is broken: {error}"})
+            return blank.model_copy(
+                update={"reason": f"what was converted is broken: {one_line(error)}"}
+            )
         except EngineCrashed as crash:
             reason = f"the engine crashed: {crash.error}"
             return blank.model_copy(update={"outcome": Outcome.CRASHED, "reason": reason})

@@ -11,7 +11,10 @@ from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationR
 from pytest_aprqa.domain.gates import Gateway, GatewayResult
 from pytest_aprqa.domain.model import Format, Quantization
 from pytest_aprqa.domain.oracle_spec import GarbageSpec
+from pytest_aprqa.domain.text import one_line
 from pytest_aprqa.engines.engine import EngineCrashed, InvalidRequest, LoadFailed
+from pytest_aprqa.formats.atomic import UnwritableError
+from pytest_aprqa.formats.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,31 +71,44 @@ def check_integrity(
 
     A target in another format is converted from the directory, found made or made now, and its
     file is looked into as well; the path that comes with the result is what the engine loads.
-
-    Raises:
-        ConversionError: the model cannot be converted so (an unknown family, say).
     """
     from pytest_aprqa.checks.integrity import inspect
 
     began = time.perf_counter()
     report = inspect(directory, expectations=expectations)
     file, details = directory, [f"not judged: {text}" for text in report.not_judged]
-    if report.healthy and format_ is not Format.SAFETENSORS:
-        from pytest_aprqa.checks.file_validation import validate_file
-        from pytest_aprqa.conversion.cache import converted, known_content
-
-        made = converted(directory, format_, quantization)
-        file, report = made.destination, validate_file(made.destination)
-        how = "found in the cache" if made.cached else "converted"
-        digests = ", ".join(known_content(file).values())
-        details.append(f"{how}: {file.name}, {made.nbytes} bytes, SHA-256 {digests}")
-        details += [f"not judged: {text}" for text in report.not_judged]
     findings = [finding.message for finding in report.findings]
+    if not findings and format_ is not Format.SAFETENSORS:
+        file, findings, notes = _derived(directory, format_, quantization)
+        details += notes
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         reason = findings[0] + more
         return _result(Gateway.G0, target, False, reason, findings + details, began), file
     return _result(Gateway.G0, target, True, Gateway.G0.assertion, details, began), file
+
+
+def _derived(
+    directory: Path, format_: Format, quantization: Quantization | None
+) -> tuple[Path, list[str], list[str]]:
+    """The file that is made of a directory, what is wrong with it, and how it came about."""
+    from pytest_aprqa.checks.file_validation import validate_file
+    from pytest_aprqa.conversion.cache import converted, known_content
+    from pytest_aprqa.conversion.portable import ConversionError
+
+    try:
+        made = converted(directory, format_, quantization)
+    except UnwritableError:
+        raise
+    except (ConversionError, CheckpointError) as error:
+        problem = f"{directory}: cannot be converted to {format_}: {one_line(error)}"
+        return directory, [problem], []
+    report = validate_file(made.destination)
+    how = "found in the cache" if made.cached else "converted"
+    digests = ", ".join(known_content(made.destination).values())
+    notes = [f"{how}: {made.destination.name}, {made.nbytes} bytes, SHA-256 {digests}"]
+    notes += [f"not judged: {text}" for text in report.not_judged]
+    return made.destination, [finding.message for finding in report.findings], notes
 
 
 def check_load(target: str, load: Callable[[], Engine]) -> tuple[GatewayResult, Engine | None]:

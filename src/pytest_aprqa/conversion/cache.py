@@ -29,7 +29,7 @@ from pytest_aprqa.conversion.portable import ConversionError
 from pytest_aprqa.conversion.provenance import SIDECAR, content_of, provenance, write_sidecar
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.model import Format
-from pytest_aprqa.formats.atomic import atomic_directory, atomic_file
+from pytest_aprqa.formats.atomic import UnwritableError, atomic_directory, atomic_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,16 +86,12 @@ def _locked(entry: Path) -> Iterator[None]:
     from filelock import FileLock
 
     lock = FileLock(entry / "lock")
-    doing = "made"
     try:
         entry.mkdir(parents=True, exist_ok=True)
-        doing = "locked"
         lock.acquire()
     except OSError as error:
-        raise ConversionError(
-            f"{entry}: cannot be {doing}: {error.strerror}; {DIRECTORY_VARIABLE} names another "
-            "place"
-        ) from error
+        told = f"{error.strerror}; {DIRECTORY_VARIABLE} names another place"
+        raise UnwritableError(entry, told) from error
     try:
         yield
     finally:
