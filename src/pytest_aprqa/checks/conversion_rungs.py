@@ -17,6 +17,8 @@ from pytest_aprqa.domain.tolerance import (
     APR_STEPS,
     EXACT,
     FOREIGN_TOKENS,
+    GAIN,
+    KLD_CAP,
     OFFSET_NORM,
     WEIGHT_NMSE,
     LogitTolerance,
@@ -93,7 +95,9 @@ def compare_tensors(
     }
     if wrong:
         told = f"{len(wrong)} of {len(diff.results)} tensors differ, first {wrong[0].told()}"
-        return _rung("tensors", False, f"{told}; limit NMSE {limit:g}", measured)
+        if limit and (sizes := wrong[0].sizes) is not None:
+            told += f"; limit NMSE {limit:g}, gain {sizes.gain:.4f} of 1 ± {GAIN:g}"
+        return _rung("tensors", False, told, measured)
     if not diff.results:
         return _rung("tensors", False, "there are no tensors to compare", measured)
     equal = f"{measured['tensors_equal']:.0f} of {len(diff.results)} tensors equal"
@@ -147,7 +151,7 @@ def compare_logits(
         return _rung("logits", False, told)
     if not np.isfinite(other).all():
         return _rung("logits", False, "logits hold NaN or infinities")
-    kld = float(kl_divergence(reference, other).mean())
+    kld = float(np.minimum(kl_divergence(reference, other), KLD_CAP).mean())
     top1 = float((reference.argmax(axis=1) == other.argmax(axis=1)).mean())
     nmse = float(np.square(reference - other).mean() / reference.var())
     measured = {"logits_kld": kld, "logits_top1": top1, "logits_nmse": nmse}
@@ -184,7 +188,9 @@ def compare_answers(
 
     The share of close answers is held against the limit's share of equal top tokens.
     """
-    silent = [a for a, b in zip(reference, other, strict=True) if a.text.strip() and not b.text]
+    silent = [
+        a for a, b in zip(reference, other, strict=True) if a.text.strip() and not b.text.strip()
+    ]
     if silent:
         told = f"{len(silent)} answers are empty, the first to {silent[0].rendered_prompt!r:.60}"
         return _rung("answers", False, f"{told}; the original's is {silent[0].text!r:.60}")
@@ -235,12 +241,14 @@ def _close(result: TensorResult, limit: float, offset: bool) -> bool:
     vector = len(result.shape_a or ()) < 2
     if vector:
         return offset and "norm" in result.name and result.sizes.max_abs <= OFFSET_NORM.atol
-    return result.sizes.nmse <= limit
+    return result.sizes.nmse <= limit and abs(result.sizes.gain - 1) <= GAIN
 
 
 def _half_a_step(result: TensorResult, largest: Mapping[str, float], steps: int) -> bool:
     """Whether a matrix is off by no more than rounding to APR's steps makes it."""
     if result.sizes is None or len(result.shape_a or ()) < 2:
+        return False
+    if abs(result.sizes.gain - 1) > GAIN:
         return False
     return result.sizes.max_abs <= largest[result.name] / steps / 2 * _ROUNDING
 

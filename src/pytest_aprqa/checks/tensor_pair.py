@@ -31,6 +31,8 @@ class ErrorSizes:
     """Sum of (a - b)² / sum of a², as llama.cpp's test-backend-ops and check-nmse.py have it."""
     cosine: float
     """Sum of a·b / (|a| |b|); 1 where both are all zeros, 0 where one of them is."""
+    gain: float
+    """Sum of a·b / sum of a²: 1 where b is not a scaled; 1 where a is all zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ class _Sums:
             rmse=math.sqrt(self.errors / self.finite) if self.finite else 0.0,
             nmse=self.errors / self.squares_a if self.squares_a else nothing,
             cosine=min(1.0, max(-1.0, self.products / norms)) if norms and self.errors else alike,
+            gain=self.products / self.squares_a if self.squares_a and self.errors else 1.0,
         )
 
 

@@ -26,7 +26,7 @@ side lacks it. A NaN equals a NaN in the same place, and nothing else.
 EXAMPLES = """\
 examples:
   aprqa diff ./checkpoint model.gguf                    equal values, or status 1
-  aprqa diff ./checkpoint model-q8.gguf --tolerance 0.01
+  aprqa diff ./checkpoint model-q8.gguf --tolerance 0.02
   aprqa diff old.gguf new.gguf --raw --json
 """
 

@@ -41,7 +41,7 @@ examples:
   aprqa inspect embedded/aprqa-tiny
   aprqa convert embedded/aprqa-tiny tiny.gguf --quantization q8_0
   aprqa validate tiny.gguf
-  aprqa diff embedded/aprqa-tiny tiny.gguf --tolerance 0.01
+  aprqa diff embedded/aprqa-tiny tiny.gguf --tolerance 0.02
   aprqa fingerprint tiny.gguf --json
 
 """

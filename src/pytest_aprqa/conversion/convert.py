@@ -19,6 +19,7 @@ from pytest_aprqa.conversion.writing import (
     write_gguf_file,
 )
 from pytest_aprqa.domain.model import Format, Quantization
+from pytest_aprqa.formats.apr_file import verify_footer
 from pytest_aprqa.formats.apr_rules import PORTABLE
 from pytest_aprqa.formats.atomic import atomic_directory, atomic_file, scratch_directory
 from pytest_aprqa.formats.encodings import encoding_of
@@ -75,6 +76,8 @@ def convert(
     require_free(source, destination, replace=replace)
     if quantization is not None and quantization not in PLAIN:
         _require_unquantized(source, quantization)
+    if source.suffix == ".apr":
+        verify_footer(source)
     if format_ is Format.SAFETENSORS:
         encoding = None if quantization is None else PLAIN[quantization]
         model = read_portable(source)

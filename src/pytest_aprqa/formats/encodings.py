@@ -172,8 +172,11 @@ def decode(name: str, data: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.
     """
     import numpy as np
 
-    pieces = list(decoded_chunks(name, data, shape))
-    values = np.concatenate(pieces) if pieces else np.empty(0, np.float32)
+    values = np.empty(math.prod(shape), np.float32)
+    begin = 0
+    for piece in decoded_chunks(name, data, shape):
+        values[begin : begin + piece.size] = piece
+        begin += piece.size
     return values.reshape(shape)
 
 
@@ -301,10 +304,15 @@ def _apr_q8(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if not values.size:
         return np.empty(0, np.uint8)
     _require_finite("APR_Q8", values)
-    largest = np.abs(values).max()
+    slices = [slice(i, i + CHUNK_ELEMENTS) for i in range(0, values.size, CHUNK_ELEMENTS)]
+    largest = max(np.abs(values[part]).max() for part in slices)
     scale = np.float32(largest / np.float32(127)) if largest > 0 else np.float32(1)
-    codes = np.clip(_round_away(values / scale), -127, 127).astype(np.int8)
-    return np.concatenate((np.array([scale], "<f4").view(np.uint8), codes.view(np.uint8)))
+    made = np.empty(4 + values.size, np.uint8)
+    made[:4] = np.array([scale], "<f4").view(np.uint8)
+    codes = made[4:].view(np.int8)
+    for part in slices:  # no copy of a whole matrix beside it
+        codes[part] = np.clip(_round_away(values[part] / scale), -127, 127)
+    return made
 
 
 def _apr_q4(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -312,6 +320,9 @@ def _apr_q4(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     import numpy as np
 
     _require_finite("APR_Q4", values)
+    if values.size > CHUNK_ELEMENTS:  # whole blocks, so the pieces are the whole
+        parts = range(0, values.size, CHUNK_ELEMENTS)
+        return np.concatenate([_apr_q4(values[i : i + CHUNK_ELEMENTS]) for i in parts])
     blocks = np.zeros((-(-values.size // 32), 32), np.float32)
     blocks.reshape(-1)[: values.size] = values
     largest = np.abs(blocks).max(axis=1, keepdims=True)
