@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections import OrderedDict
@@ -160,16 +161,37 @@ def _weaker(name: str, values: Values) -> Values:
     return values * np.float32(0.75) if name.endswith("down_proj.weight") else values
 
 
-def _other_words(path: Path) -> Path:
-    """The same file with half of the tokenizer's merges gone."""
+def _half_of_the_keys(path: Path) -> Path:
+    """The same GGUF file with half of the merges in its keys gone, but not in its tokenizer.json."""
     file = GgufFile.open(path)
     fields = dict(file.fields)
     merges = fields["tokenizer.ggml.merges"]
     half = merges.value[: len(merges.value) // 2]
     fields["tokenizer.ggml.merges"] = replace(merges, value=half)
-    other = path.with_name("other-words.gguf")
+    other = path.with_name("half-of-the-keys.gguf")
     write_gguf(other, fields=fields, tensors=tensors_of(file))
     return other
+
+
+def tokenizer_changed(change: Callable[[dict[str, Any]], None]) -> Damage:
+    """A copy of a file with another tokenizer's model, wherever it is kept."""
+
+    def one(model: PortableModel) -> PortableModel:
+        tokenizer = json.loads(model.files["tokenizer.json"])
+        change(tokenizer["model"])
+        files = {**model.files, "tokenizer.json": json.dumps(tokenizer).encode()}
+        return replace(model, files=files)
+
+    return rewritten(one)
+
+
+def _half_of_the_merges(tokenizer: dict[str, Any]) -> None:
+    tokenizer["merges"] = tokenizer["merges"][: len(tokenizer["merges"]) // 2]
+
+
+def _two_words_exchanged(tokenizer: dict[str, Any]) -> None:
+    words = tokenizer["vocab"]
+    words["2"], words["3"] = words["3"], words["2"]
 
 
 def _cut_short(path: Path) -> Path:
@@ -230,7 +252,15 @@ DIRECT_FAULTS: dict[str, tuple[Damage, str]] = {
         "tensors: 2 of 38 tensors differ, first model.layers.",
     ),
     "transposed": (values_changed(_transposed), "tensors: 1 of 38 tensors differ, first"),
-    "other merges": (_other_words, "tokens: 'What is 2 + 2?' becomes ("),
+    "half of the merges": (
+        tokenizer_changed(_half_of_the_merges),
+        "tokens: 'What is 2 + 2?' becomes (",
+    ),
+    "two words exchanged": (
+        tokenizer_changed(_two_words_exchanged),
+        "tokens: 'What is 2 + 2?' becomes (",
+    ),
+    "half of the merges in one place": (_half_of_the_keys, "what was converted is broken: "),
     "cut short": (_cut_short, "what was converted is broken: "),
 }
 

@@ -305,3 +305,16 @@ def test_a_failure_amid_the_tensors_leaves_nothing(tmp_path: Path, name: str) ->
     (tmp_path / name).mkdir() if name == "m" else (tmp_path / name).write_bytes(b"old")
     assert refused(tiny(), tmp_path / name, replace=True, progress=stop).startswith("stopped at ")
     assert name == "m" or (tmp_path / name).read_bytes() == b"old"
+
+
+def test_an_apr_file_with_a_flipped_bit_is_not_converted(tmp_path: Path) -> None:
+    path = tmp_path / "m.apr"
+    convert(tiny(), path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError) as caught:
+        convert(path, tmp_path / "m.gguf")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "checksum" in str(caught.value)
+    assert not (tmp_path / "m.gguf").exists()

@@ -136,3 +136,17 @@ def test_one_plus_a_float32_weight_keeps_24_bits_and_settles() -> None:
 def test_a_transposed_part_has_its_last_two_dimensions_exchanged() -> None:
     assert Part("t", (3, 4, 5), True).straight == (3, 5, 4)
     assert Part("t", (3, 4, 5)).straight == (3, 4, 5)
+
+
+def test_a_norm_that_was_kept_as_one_plus_itself_returns_to_its_dtype() -> None:
+    bits = np.arange(0, 0x4080, 7, dtype=np.uint32) << 16  # bfloat16 values from 0 to 4
+    weights = bits.view(np.float32)
+    back = (weights + np.float32(1)) - np.float32(1)
+    assert not np.array_equal(back, weights)  # float32 lost the last bits of small ones
+    tensor = restored(made_tensor("norm", back), "BF16", rounded=True)
+    np.testing.assert_allclose(tensor.values(), weights, atol=2.0**-23, rtol=0)
+    large = weights >= 2.0**-14
+    np.testing.assert_array_equal(tensor.values()[large], weights[large])
+    changed = made_tensor("norm", np.array([0.5001], np.float32))
+    with pytest.raises(ConversionError, match=r"tensor norm: its values no longer fit in BF16"):
+        restored(changed, "BF16", rounded=True).read()
