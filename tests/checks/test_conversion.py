@@ -27,6 +27,7 @@ from pytest_aprqa.domain.model import Format, Quantization
 from pytest_aprqa.domain.tolerance import WEIGHT_NMSE
 from pytest_aprqa.engines.engine import Engine, LoadFailed
 from pytest_aprqa.engines.llamacpp_engine import LlamaCppEngine
+from pytest_aprqa.formats.encodings import encoding_of
 from pytest_aprqa.formats.gguf_file import GgufFile
 from pytest_aprqa.formats.gguf_writer import write_gguf
 from pytest_aprqa.formats.tensor import Tensor, tensors_of
@@ -125,13 +126,14 @@ def rewritten(change: Callable[[PortableModel], PortableModel]) -> Damage:
 
 
 def values_changed(change: Callable[[str, Values], Values]) -> Damage:
-    """A copy of a file with other values in its matrices; shapes and encodings stay."""
+    """A copy of a file with other values in its matrices, decoded where they were blocks."""
 
     def one(tensor: Tensor) -> Tensor:
         if len(tensor.shape) < 2:
             return tensor
+        kept = tensor.encoding if encoding_of(tensor.encoding).plain else "F32"
         return tensor.derived(
-            tensor.shape, lambda values: change(tensor.name, values), encoding=tensor.encoding
+            tensor.shape, lambda values: change(tensor.name, values), encoding=kept
         )
 
     return rewritten(lambda model: replace(model, tensors=tuple(map(one, model.tensors))))
@@ -162,7 +164,7 @@ def _weaker(name: str, values: Values) -> Values:
 
 
 def _half_of_the_keys(path: Path) -> Path:
-    """The same GGUF file with half of the merges in its keys gone, but not in its tokenizer.json."""
+    """The same GGUF file with half of the merges gone from its keys, but not from its files."""
     file = GgufFile.open(path)
     fields = dict(file.fields)
     merges = fields["tokenizer.ggml.merges"]
@@ -254,7 +256,7 @@ DIRECT_FAULTS: dict[str, tuple[Damage, str]] = {
     "transposed": (values_changed(_transposed), "tensors: 1 of 38 tensors differ, first"),
     "half of the merges": (
         tokenizer_changed(_half_of_the_merges),
-        "tokens: 'What is 2 + 2?' becomes (",
+        "tokens: 'The capital of France is' becomes (",
     ),
     "two words exchanged": (
         tokenizer_changed(_two_words_exchanged),
@@ -302,6 +304,25 @@ def test_a_file_of_another_quantization_is_falsified(
     evidence = tried(bench, case(ConversionKind.DIRECT, S, G, quantization=claimed))
     assert evidence.outcome is Outcome.FALSIFIED
     assert evidence.reason.startswith(told), evidence.reason
+
+
+@pytest.mark.parametrize("format_", [G, A])
+@pytest.mark.parametrize("gain", [0.9, 1.1])
+def test_a_scaled_matrix_is_no_quantization_however_coarse(
+    bench: ConversionBench, saboteur: Saboteur, format_: Format, gain: float
+) -> None:
+    """Four bits may cost more error than a scale off by a tenth does."""
+
+    def scaled(name: str, values: Values) -> Values:
+        return values * np.float32(gain) if name == MATRIX else values
+
+    saboteur.damage(1, values_changed(scaled))
+    evidence = tried(bench, case(ConversionKind.DIRECT, S, format_, quantization=Quantization.Q4_0))
+    assert evidence.outcome is Outcome.FALSIFIED
+    assert evidence.reason.startswith(f"tensors: 1 of 38 tensors differ, first {MATRIX}")
+    _, told = evidence.reason.split("; limit NMSE 0.035, gain ")
+    assert float(told.split()[0]) == pytest.approx(gain, abs=0.01)
+    assert evidence.measurements["nmse_worst_tensor"] < WEIGHT_NMSE[Quantization.Q4_0]
 
 
 LATER_FAULTS: list[tuple[ConversionCase, int, Damage, str]] = [

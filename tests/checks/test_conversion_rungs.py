@@ -21,7 +21,7 @@ from pytest_aprqa.checks.conversion_rungs import (
 from pytest_aprqa.conversion.tokenizers.adversarial import ADVERSARIAL_TEXTS
 from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationRequest
 from pytest_aprqa.domain.model import Format, Quantization
-from pytest_aprqa.domain.tolerance import FOREIGN_TOKENS, LogitTolerance
+from pytest_aprqa.domain.tolerance import FOREIGN_TOKENS, KLD_CAP, LogitTolerance
 from pytest_aprqa.formats.encodings import encode
 from pytest_aprqa.formats.safetensors_writer import write_safetensors
 from pytest_aprqa.formats.tensor import Tensor
@@ -123,6 +123,17 @@ def test_each_limit_decides_by_itself() -> None:
     assert not compare_logits(logits(), other, LogitTolerance(kld * 0.99, top1, nmse)).passed
     assert not compare_logits(logits(), other, LogitTolerance(kld, top1 + 0.01, nmse)).passed
     assert not compare_logits(logits(), other, LogitTolerance(kld, top1, nmse * 0.99)).passed
+
+
+def test_one_hopeless_position_counts_a_nat_at_most() -> None:
+    sure = np.zeros((100, VOCABULARY), np.float32)
+    sure[:, 3] = 30
+    other = sure.copy()
+    other[50] = np.roll(other[50], 1)
+    found = compare_logits(sure, other, LOOSE).measurements
+    assert kl_divergence(sure, other).max() > 20
+    assert found["logits_kld"] == pytest.approx(KLD_CAP / 100, rel=1e-6)
+    assert found["logits_top1"] == 0.99
 
 
 def test_a_reference_of_nan_is_not_reached() -> None:

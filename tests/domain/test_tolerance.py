@@ -12,6 +12,8 @@ from pytest_aprqa.domain.tolerance import (
     APR_STEPS,
     EXACT,
     FOREIGN_TOKENS,
+    GAIN,
+    KLD_CAP,
     LOGITS,
     OFFSET_NORM,
     OTHER_ENGINE,
@@ -81,6 +83,14 @@ def test_exact_is_exact() -> None:
     assert not Tolerance(0.0, 1e-6).exact
     assert 2.0**-24 <= OFFSET_NORM.atol < 1e-6
     assert OFFSET_NORM.rtol == 0
+
+
+def test_the_gain_tells_a_scale_of_a_tenth_that_four_bits_would_hide() -> None:
+    assert GAIN**2 < 0.1**2 < WEIGHT_NMSE[Quantization.Q4_K_M]
+
+
+def test_no_single_position_of_a_hundred_decides() -> None:
+    assert LOGITS[Quantization.Q6_K].mean_kld > KLD_CAP / 100
 
 
 def test_foreign_tokens_are_the_exception() -> None:

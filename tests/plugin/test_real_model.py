@@ -35,6 +35,11 @@ scenarios:
 """
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APRQA_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A copy of the embedded model, to be broken."""
@@ -100,10 +105,12 @@ def test_a_fluent_but_wrong_model_is_falsified_by_scenarios(
 
 def test_the_embedded_playbook_passes(pytester: pytest.Pytester) -> None:
     shutil.copy(PLAYBOOKS / "embedded.playbook.yaml", pytester.path)
-    result = pytester.runpytest_subprocess("--tier=mvp", "-n2", timeout=300)
+    only = "--aprqa-format=safetensors"  # the other formats have a playbook of their own
+    result = pytester.runpytest_subprocess("--tier=mvp", "-n2", only, timeout=300)
     run = Run(result, pytester.path)
     assert run.exit == 0
     assert run.card("MQS").startswith("800 / 1000   grade B")
+    assert "apr, gguf: left out by --aprqa-format safetensors" in run.output
     record = run.record("embedded")
     assert record["model"]["source"] == "embedded"
     assert set(record["model"]["files"]) >= {"config.json", "model.safetensors", "tokenizer.json"}
