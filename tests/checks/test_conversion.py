@@ -22,10 +22,11 @@ from pytest_aprqa.conversion.portable import PortableModel
 from pytest_aprqa.conversion.reading import read_portable
 from pytest_aprqa.conversion.writing import write_apr_file, write_directory, write_gguf_file
 from pytest_aprqa.domain.conversions import ConversionCase, ConversionKind
+from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.evidence import Check, Evidence, Outcome
 from pytest_aprqa.domain.model import Format, Quantization
 from pytest_aprqa.domain.tolerance import WEIGHT_NMSE
-from pytest_aprqa.engines.engine import Engine, LoadFailed
+from pytest_aprqa.engines.engine import Engine, InvalidRequest, LoadFailed
 from pytest_aprqa.engines.llamacpp_engine import LlamaCppEngine
 from pytest_aprqa.formats.encodings import encoding_of
 from pytest_aprqa.formats.gguf_file import GgufFile
@@ -459,6 +460,39 @@ def test_a_file_that_the_engine_does_not_load_is_falsified(
     evidence = tried(bench, case(ConversionKind.DIRECT, S, G))
     assert evidence.outcome is Outcome.FALSIFIED
     told = "what was converted is broken: step-0.gguf: llama.cpp lacks a tensor"
+    assert evidence.reason == told
+
+
+@pytest.mark.parametrize("kind", [ConversionKind.DIRECT, ConversionKind.GOLDEN])
+def test_a_prompt_that_is_too_long_for_the_original_is_left_out(kind: ConversionKind) -> None:
+    bench = ConversionBench(MODEL, ("a very long one " * 2000, *PROMPTS[:2]), threads=1)
+    evidence = tried(bench, case(kind, S, G))
+    assert evidence.outcome is Outcome.CORROBORATED, evidence.reason
+    assert bench.prompts == PROMPTS[:2]
+    assert len(bench.answers()) == len(bench.texts()) == 2
+
+
+def test_where_no_prompt_fits_nothing_can_be_compared() -> None:
+    bench = ConversionBench(MODEL, ("a very long one " * 2000,), threads=1)
+    with pytest.raises(AprqaError, match=r"no prompt fits to compare conversions by: .* context"):
+        bench.texts()
+
+
+def test_what_the_original_can_be_asked_its_conversion_can(
+    bench: ConversionBench, saboteur: Saboteur
+) -> None:
+    """A conversion that tells another vocabulary or context refuses what was asked."""
+
+    def refuse(engine: Any) -> None:
+        def logits(token_ids: Any) -> Values:
+            raise InvalidRequest("token 900 is none of the vocabulary's 512")
+
+        engine.logits = logits
+
+    saboteur.engines(refuse)
+    evidence = tried(bench, case(ConversionKind.DIRECT, S, G))
+    assert evidence.outcome is Outcome.FALSIFIED
+    told = "what was converted is broken: token 900 is none of the vocabulary's 512"
     assert evidence.reason == told
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pytest_aprqa.conversion.cache import converted, known_content
 from pytest_aprqa.conversion.convert import convert
 from pytest_aprqa.domain.completion import Completion, GenerationRequest
+from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.model import Backend, Format
 from pytest_aprqa.engines.choice import load_exact, load_file
+from pytest_aprqa.engines.engine import ContextOverflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +38,8 @@ class ConversionBench:
 
     source: Path
     prompts: tuple[str, ...]
-    """What the engines are asked; at least one."""
+    """What the engines are asked; at least one. Those that are too long for the ground truth are
+    left out once it has been asked."""
     threads: int | None
     _texts: tuple[tuple[int, ...], ...] | None = None
     _answers: tuple[Completion, ...] | None = None
@@ -113,8 +116,16 @@ class ConversionBench:
     def _ask_ground_truth(self) -> None:
         if self._answers is not None:
             return
+        answers: dict[str, Completion] = {}
         with self.running(self.source, Format.SAFETENSORS) as engine:
-            self._answers = ask(engine, self.prompts)
+            for prompt in self.prompts:
+                try:
+                    answers[prompt] = ask(engine, (prompt,))[0]
+                except ContextOverflow as error:  # no scenario asks this of the model either
+                    refusal = error
+        if not answers:
+            raise AprqaError(f"{self.source}: no prompt fits to compare conversions by: {refusal}")
+        self.prompts, self._answers = tuple(answers), tuple(answers.values())
         self._texts = tuple(
             (*answer.prompt_token_ids, *answer.token_ids) for answer in self._answers
         )

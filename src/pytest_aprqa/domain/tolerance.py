@@ -46,6 +46,10 @@ class LogitTolerance:
     nmse: float | None = None
     """Largest mean squared error over the reference's variance; None does not limit it."""
 
+    def widened_by(self, floor: LogitTolerance) -> LogitTolerance:
+        """What either allows: no comparison can be finer than the noise of what computes it."""
+        return LogitTolerance(max(self.mean_kld, floor.mean_kld), min(self.top1, floor.top1))
+
 
 WEIGHT_NMSE: MappingProxyType[Quantization, float] = MappingProxyType(
     {
