@@ -77,6 +77,7 @@ class Made:
     cached: bool
     seconds: float
     nbytes: int
+    remarks: tuple[str, ...] = ()
 
 
 class Converter:
@@ -143,6 +144,7 @@ def test_json_tells_what_was_made(
         "cached": False,
         "seconds": 4.0,
         "bytes": 10_000_000,
+        "remarks": [],
     }
 
 
@@ -189,6 +191,7 @@ def test_json_tells_of_a_real_conversion(run: Run, tiny: Path, tmp_path: Path) -
         "quantization": "q8_0",
         "cached": False,
         "bytes": size,
+        "remarks": [],
     }
     assert run("convert", TINY, path, "-q", "q8_0", "--json", "--replace").json["cached"] is True
 

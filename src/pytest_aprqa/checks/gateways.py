@@ -108,6 +108,7 @@ def _derived(
     digests = ", ".join(known_content(made.destination).values())
     notes = [f"{how}: {made.destination.name}, {made.nbytes} bytes, SHA-256 {digests}"]
     notes += [f"not judged: {text}" for text in report.not_judged]
+    notes += [f"not as the original: {text}" for text in made.remarks]
     return made.destination, [finding.message for finding in report.findings], notes
 
 

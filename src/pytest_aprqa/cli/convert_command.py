@@ -83,6 +83,7 @@ def run(chosen: argparse.Namespace) -> Exit:
                 "cached": made.cached,
                 "seconds": made.seconds,
                 "bytes": made.nbytes,
+                "remarks": list(made.remarks),
             }
         )
         return Exit.FINE
@@ -93,6 +94,8 @@ def run(chosen: argparse.Namespace) -> Exit:
         f"{told_bytes(made.nbytes)}, {how}{f' ({rate})' if rate else ''}",
         style="green",
     )
+    for remark in made.remarks:
+        Screen().line(f"note: {remark}", style="bold")
     return Exit.FINE
 
 

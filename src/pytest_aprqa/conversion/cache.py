@@ -27,6 +27,7 @@ from pytest_aprqa.conversion.convert import (
 from pytest_aprqa.conversion.impossible import why_impossible
 from pytest_aprqa.conversion.portable import ConversionError
 from pytest_aprqa.conversion.provenance import SIDECAR, content_of, provenance, write_sidecar
+from pytest_aprqa.conversion.stored_config import gguf_remarks
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.model import Format
 from pytest_aprqa.formats.atomic import UnwritableError, atomic_directory, atomic_file
@@ -77,7 +78,8 @@ def converted(
             convert(source, made, quantization=quantization, replace=True, progress=progress)
             write_sidecar(made, facts, known_content(made), sidecar=entry / SIDECAR)
     seconds = time.perf_counter() - began
-    return Conversion(source, made, format_, quantization, cached, seconds, size_of(made))
+    remarks = tuple(gguf_remarks(made))
+    return Conversion(source, made, format_, quantization, cached, seconds, size_of(made), remarks)
 
 
 @contextmanager
@@ -139,6 +141,7 @@ def convert_through_cache(
         found.cached,
         found.seconds,
         size_of(destination),
+        found.remarks,
     )
 
 

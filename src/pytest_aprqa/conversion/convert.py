@@ -10,6 +10,7 @@ from pytest_aprqa.conversion.impossible import why_impossible
 from pytest_aprqa.conversion.portable import ConversionError, PortableModel
 from pytest_aprqa.conversion.quantizer import quantize_gguf
 from pytest_aprqa.conversion.reading import is_quantized, read_portable
+from pytest_aprqa.conversion.stored_config import gguf_remarks
 from pytest_aprqa.conversion.writing import (
     APR_BY_QUANTIZER,
     PLAIN,
@@ -42,6 +43,8 @@ class Conversion:
     cached: bool
     seconds: float
     nbytes: int
+    remarks: tuple[str, ...] = ()
+    """What the format's own engine computes otherwise, a line each."""
 
 
 def format_by_name(destination: Path) -> Format:
@@ -89,7 +92,14 @@ def convert(
         _write_apr(source, destination, quantization, progress)
     seconds = time.perf_counter() - began
     return Conversion(
-        source, destination, format_, quantization, False, seconds, size_of(destination)
+        source,
+        destination,
+        format_,
+        quantization,
+        False,
+        seconds,
+        size_of(destination),
+        tuple(gguf_remarks(destination)),
     )
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_aprqa.conversion.families import apr_fields, config_disagreements
+from pytest_aprqa.conversion.families import (
+    apr_fields,
+    config_disagreements,
+    gguf_caveats,
+)
 from pytest_aprqa.formats.checkpoint import CheckpointError, parse_json_object
 from pytest_aprqa.formats.gguf_field import GgufField, string
 from pytest_aprqa.formats.gguf_file import GgufFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from pytest_aprqa.formats.apr_file import AprFile
 
@@ -55,6 +60,18 @@ def stored_config_problems(file: GgufFile | AprFile, config: Mapping[str, Any]) 
         for key, value in apr_fields(config).items()
         if not _same(file.metadata.get(key), value)
     ]
+
+
+def gguf_remarks(path: Path) -> list[str]:
+    """What llama.cpp computes otherwise with this model, a line each; none for other formats.
+
+    Raises:
+        CheckpointError: when the file cannot be read.
+    """
+    if path.suffix != ".gguf":
+        return []
+    config = stored_config(GgufFile.open(path))
+    return [] if config is None else gguf_caveats(config)
 
 
 def stored_source_dtypes(file: GgufFile | AprFile) -> dict[str, str]:
