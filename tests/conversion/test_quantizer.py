@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import signal
 from collections import Counter
@@ -17,6 +18,7 @@ from pytest_aprqa.conversion import quantizer
 from pytest_aprqa.conversion.child_process import ChildProcess
 from pytest_aprqa.conversion.portable import ConversionError
 from pytest_aprqa.conversion.quantizer import FILE_TYPES, quantize_gguf
+from pytest_aprqa.conversion.quantizer_child import _give_pages_back
 from pytest_aprqa.domain.model import Quantization
 from tests.conversion.gguf_source import write_source
 
@@ -237,3 +239,23 @@ def test_nothing_is_printed(
 ) -> None:
     quantize_gguf(source, tmp_path / "made.gguf", Quantization.Q2_K, threads=1)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system tells no map's size")
+def test_pages_of_the_source_that_were_read_are_given_back(tmp_path: Path) -> None:
+    path = tmp_path / "source"
+    path.write_bytes(bytes(1 << 22))
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as map_:
+        assert sum(map_[:: mmap.PAGESIZE]) == 0
+        assert _resident_kb(path) == 4096
+        _give_pages_back(str(tmp_path / "another"))
+        assert _resident_kb(path) == 4096
+        _give_pages_back(str(path))
+        assert _resident_kb(path) == 0
+        assert map_[-1] == 0  # and can be read again
+
+
+def _resident_kb(path: Path) -> int:
+    """Kilobytes of a mapped file that are in this process's memory."""
+    entry = Path("/proc/self/smaps").read_text(encoding="utf-8").split(str(path.resolve()), 1)[1]
+    return int(entry.split("Rss:", 1)[1].split()[0])
