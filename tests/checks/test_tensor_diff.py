@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from pytest_aprqa.domain.tolerance import Tolerance
 
 from pytest_aprqa.checks.tensor_diff import Outcome, TensorDiff, TensorResult, diff_tensors
+from pytest_aprqa.domain.tolerance import Tolerance
 from pytest_aprqa.formats.checkpoint import CHUNK_ELEMENTS
 from pytest_aprqa.formats.encodings import encode
 from pytest_aprqa.formats.tensor import Tensor
