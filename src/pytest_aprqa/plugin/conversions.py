@@ -6,6 +6,7 @@ import pytest
 
 from pytest_aprqa.checks.conversion import try_conversion
 from pytest_aprqa.checks.conversion_bench import ConversionBench
+from pytest_aprqa.checks.gateways import PLAIN_PROBES
 from pytest_aprqa.domain.errors import Falsified
 from pytest_aprqa.domain.evidence import Outcome
 from pytest_aprqa.domain.model import Modality
@@ -45,17 +46,11 @@ def _bench_of(item: ConversionItem) -> ConversionBench:
 
 
 def prompts_of(plan: Plan) -> tuple[str, ...]:
-    """What converted models are asked: the first plain prompts, filled up with generated ones.
-
-    A handful of positions would let one token decide.
-    """
-    from pytest_aprqa.strategies.prompts import generate_scenarios
-
+    """What converted models are asked: the first plain prompts, or those of the gateways."""
     asked = dict.fromkeys(
         case.turns[0]
         for entry in plan.targets
         for case in entry.cases
         if case.modality is Modality.RUN and case.turns[0].strip()
     )
-    generated = generate_scenarios(PROMPTS, plan.playbook.test_matrix.seed)
-    return tuple(dict.fromkeys((*asked, *(s.prompt for s in generated))))[:PROMPTS]
+    return tuple(asked)[:PROMPTS] or PLAIN_PROBES
