@@ -12,6 +12,7 @@ from pytest_aprqa.checks.conversion_evidence import blank_conversion
 from pytest_aprqa.checks.conversion_rungs import (
     Rung,
     compare_answers,
+    compare_companions,
     compare_label,
     compare_logits,
     compare_tensors,
@@ -116,6 +117,7 @@ class _Trial:
         first, second = self.case.path
         kind = self.case.quantization if self.case.quantizes else None
         yield self._tensors(self.a, b, kind)
+        yield compare_companions(self.a, b)
         if kind is not None:
             yield compare_label(b, second, kind)
         with self.bench.running(self.a, first) as one, self.bench.running(b, second) as two:
@@ -129,6 +131,7 @@ class _Trial:
         kind = self.case.quantization if self.case.quantizes else None
         back = self.bench.step(b, first, self.space)
         yield self._tensors(self.a, back, kind)
+        yield compare_companions(self.a, back)
         yield self._logits(self.a, first, back, first, self._limit(first, first))
         there = self.bench.step(back, second, self.space, kind)
         again = self.bench.step(there, first, self.space)
@@ -143,6 +146,7 @@ class _Trial:
         yield _named("on the way", compare_tensors(b, c, None))
         end = self.bench.step(c, first, self.space)
         yield self._tensors(self.a, end, kind)
+        yield compare_companions(self.a, end)
         yield self._logits(self.a, first, end, first, self._limit(first, first))
 
     def idempotent(self, b: Path) -> Iterator[Rung]:
@@ -161,6 +165,7 @@ class _Trial:
         direct = self.bench.step(self.a, third, self.space)
         over = self.bench.step(b, third, self.space)
         yield compare_tensors(direct, over, None)
+        yield compare_companions(direct, over)
         yield self._logits(direct, third, over, third, self._limit(third, third))
 
     def golden(self, b: Path) -> Iterator[Rung]:
@@ -182,10 +187,10 @@ class _Trial:
         if kind is not None and self.case.quantizes:
             if self.case.path[1] is Format.APR:
                 return APR_LOGITS.get(kind, LOGITS[kind])
-            # A quantization costs no less than what the engine that runs its blocks does.
-            limit, floor = LOGITS[kind], SAME_BLOCKS
-            blocks = kind not in (Quantization.F32, Quantization.F16, Quantization.BF16)
-            return limit.widened_by(floor) if blocks else limit
+            # Where llama.cpp runs the blocks, they cost no less than its arithmetic does.
+            plain = kind in (Quantization.F32, Quantization.F16, Quantization.BF16)
+            by_llama = second is Format.GGUF and not plain
+            return LOGITS[kind].widened_by(SAME_BLOCKS) if by_llama else LOGITS[kind]
         if first is second or Format.GGUF not in (first, second):
             return SAME_VALUES if kind is None or first is not Format.GGUF else SAME_BLOCKS
         return OTHER_ENGINE if kind is None else SAME_BLOCKS

@@ -33,6 +33,8 @@ class ErrorSizes:
     """Sum of a·b / (|a| |b|); 1 where both are all zeros, 0 where one of them is."""
     gain: float
     """Sum of a·b / sum of a²: 1 where b is not a scaled; 1 where a is all zeros."""
+    unlike: int
+    """Places where one is NaN or infinite and the other is not the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self.squares_a = self.squares_b = self.products = self.errors = self.largest = 0.0
-        self.finite = self.seen = self.beyond = 0
+        self.finite = self.seen = self.beyond = self.unlike = 0
         self.equal = True
         self.first: tuple[int, float | int, float | int] | None = None
 
@@ -156,6 +158,7 @@ class _Sums:
         same = _equal(a, b)
         self.equal = self.equal and bool(same.all())
         both = np.isfinite(a) & np.isfinite(b)
+        self.unlike += int((~both & ~same).sum())
         left, right = (a, b) if both.all() else (a[both], b[both])
         self._add_finite(left.astype(np.float64), right.astype(np.float64))
         if not same.all():
@@ -196,6 +199,7 @@ class _Sums:
             nmse=self.errors / self.squares_a if self.squares_a else nothing,
             cosine=min(1.0, max(-1.0, self.products / norms)) if norms and self.errors else alike,
             gain=self.products / self.squares_a if self.squares_a and self.errors else 1.0,
+            unlike=self.unlike,
         )
 
 
