@@ -20,6 +20,7 @@ from pytest_aprqa.checks.conversion_bench import ConversionBench
 from pytest_aprqa.checks.conversion_rungs import Rung
 from pytest_aprqa.conversion.portable import PortableModel
 from pytest_aprqa.conversion.reading import read_portable
+from pytest_aprqa.conversion.tokenizers.adversarial import ADVERSARIAL_TEXTS
 from pytest_aprqa.conversion.writing import write_apr_file, write_directory, write_gguf_file
 from pytest_aprqa.domain.conversions import ConversionCase, ConversionKind
 from pytest_aprqa.domain.errors import AprqaError
@@ -197,6 +198,24 @@ def _two_words_exchanged(tokenizer: dict[str, Any]) -> None:
     words["2"], words["3"] = words["3"], words["2"]
 
 
+def without_file(name: str) -> Damage:
+    """A copy of a model's file in which one of the files beside the weights was left out."""
+
+    def one(model: PortableModel) -> PortableModel:
+        assert name in model.files
+        files = {file: data for file, data in model.files.items() if file != name}
+        return replace(model, files=files)
+
+    return rewritten(one)
+
+
+def _another_template(model: PortableModel) -> PortableModel:
+    settings = json.loads(model.files["tokenizer_config.json"])
+    settings["chat_template"] += "\n"
+    files = {**model.files, "tokenizer_config.json": json.dumps(settings).encode()}
+    return replace(model, files=files)
+
+
 def _cut_short(path: Path) -> Path:
     path.write_bytes(path.read_bytes()[:-4096])
     return path
@@ -206,6 +225,7 @@ ONE_VALUE = values_changed(_one_value)
 ONE_LOST = rewritten(
     lambda model: replace(model, tensors=tuple(t for t in model.tensors if t.name != MATRIX))
 )
+NO_DEFAULTS = without_file("generation_config.json")
 HEALTHY = [
     case(ConversionKind.DIRECT, S, G),
     case(ConversionKind.DIRECT, G, A),
@@ -240,7 +260,7 @@ def test_a_direct_conversion_is_held_against_the_original_on_every_rung(
 ) -> None:
     evidence = tried(bench, case(ConversionKind.DIRECT, S, G, quantization=Quantization.Q8_0))
     oracles = [verdict.oracle for verdict in evidence.verdicts]
-    assert oracles == ["tensors", "encoding", "tokens", "logits"]
+    assert oracles == ["tensors", "companions", "encoding", "tokens", "logits"]
     assert evidence.reason.startswith("logits: ")
     assert evidence.engine["safetensors"].startswith("transformers ")
     assert evidence.engine["gguf"].startswith("llama.cpp ")
@@ -257,11 +277,23 @@ DIRECT_FAULTS: dict[str, tuple[Damage, str]] = {
     "transposed": (values_changed(_transposed), "tensors: 1 of 38 tensors differ, first"),
     "half of the merges": (
         tokenizer_changed(_half_of_the_merges),
-        "tokens: 'The capital of France is' becomes (",
+        "companions: tokenizer.json: not as in the original",
     ),
     "two words exchanged": (
         tokenizer_changed(_two_words_exchanged),
-        "tokens: 'What is 2 + 2?' becomes (",
+        "companions: tokenizer.json: not as in the original",
+    ),
+    "no generation config": (
+        without_file("generation_config.json"),
+        "companions: generation_config.json: not as in the original",
+    ),
+    "another chat template": (
+        rewritten(_another_template),
+        "companions: tokenizer_config.json: not as in the original",
+    ),
+    "another setting": (
+        rewritten(lambda model: replace(model, config={**model.config, "attention_dropout": 0.5})),
+        "companions: config.json: not as in the original",
     ),
     "half of the merges in one place": (_half_of_the_keys, "what was converted is broken: "),
     "cut short": (_cut_short, "what was converted is broken: "),
@@ -326,6 +358,60 @@ def test_a_scaled_matrix_is_no_quantization_however_coarse(
     assert evidence.measurements["nmse_worst_tensor"] < WEIGHT_NMSE[Quantization.Q4_0]
 
 
+@pytest.mark.parametrize("format_", [G, A])
+def test_a_nan_among_quantized_values_is_within_no_tolerance(
+    bench: ConversionBench, saboteur: Saboteur, format_: Format
+) -> None:
+    def poisoned(name: str, values: Values) -> Values:
+        changed = values.copy()
+        if name == MATRIX:
+            changed[3, 5] = np.nan
+        return changed
+
+    saboteur.damage(1, values_changed(poisoned))
+    evidence = tried(bench, case(ConversionKind.DIRECT, S, format_, quantization=Quantization.Q8_0))
+    assert evidence.outcome is Outcome.FALSIFIED
+    assert evidence.reason.startswith(f"tensors: 1 of 38 tensors differ, first {MATRIX}")
+
+
+@pytest.mark.parametrize(
+    ("text", "special", "format_", "told"),
+    [
+        ("What is 15-7?", True, G, "tokens: 'What is 15-7?' becomes (7,); expected ("),
+        (ADVERSARIAL_TEXTS[3], False, A, "tokens: 3 prompts and 250 of 251 adversarial texts"),
+    ],
+    ids=["of a prompt", "within one library"],
+)
+def test_other_ids_are_falsified(
+    bench: ConversionBench,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    special: bool,
+    format_: Format,
+    told: str,
+) -> None:
+    """The files say the same, the engine that reads them cuts one text otherwise."""
+    honest_load = ConversionBench.load
+
+    def load(bench: ConversionBench, path: Path, wanted: Format) -> Engine:
+        engine: Any = honest_load(bench, path, wanted)
+        honest = engine.tokenize
+
+        def tokenize(asked: str, *, special: bool) -> tuple[int, ...]:
+            ids: tuple[int, ...] = honest(asked, special=special)
+            return (7,) if (asked, special) == faulty else ids
+
+        if wanted is format_:
+            engine.tokenize = tokenize
+        return engine
+
+    faulty = (text, special)
+    monkeypatch.setattr(ConversionBench, "load", load)
+    evidence = tried(bench, case(ConversionKind.DIRECT, S, format_))
+    assert evidence.outcome is Outcome.FALSIFIED
+    assert evidence.reason.startswith(told), evidence.reason
+
+
 LATER_FAULTS: list[tuple[ConversionCase, int, Damage, str]] = [
     (case(ConversionKind.DIRECT, G, S), 1, ONE_LOST, "tensors: 1 of 38"),
     (case(ConversionKind.ROUND_TRIP, S, G), 1, ONE_VALUE, "tensors: 1 of 38"),
@@ -338,6 +424,9 @@ LATER_FAULTS: list[tuple[ConversionCase, int, Damage, str]] = [
     (case(ConversionKind.COMMUTES, S, G, A), 2, ONE_VALUE, "tensors: 1 of 38"),
     (case(ConversionKind.COMMUTES, S, G, A), 3, ONE_VALUE, "tensors: 1 of 38"),
     (case(ConversionKind.COMMUTES, S, A, G), 1, ONE_VALUE, "tensors: 1 of 38"),
+    (case(ConversionKind.ROUND_TRIP, S, G), 2, NO_DEFAULTS, "companions: generation_config.json"),
+    (case(ConversionKind.CHAIN, S, G, A), 3, NO_DEFAULTS, "companions: generation_config.json"),
+    (case(ConversionKind.COMMUTES, S, A, G), 2, NO_DEFAULTS, "companions: generation_config.json"),
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ class Scripted:
     likely: Sequence[int] = (0, 1, 2, 3, 4)
     """The most probable next tokens after any text, best first."""
     asked: list[tuple[int, ...]] = field(default_factory=list)
-    name = version = device = "scripted"
+    name: str = "scripted"
+    version = device = "scripted"
     has_chat_template = False
     context_length = None
 
@@ -157,14 +158,20 @@ def test_one_prompt_of_other_tokens_does_not_pass() -> None:
 
 def test_a_few_foreign_cuts_pass_and_more_do_not() -> None:
     allowed = int(len(ADVERSARIAL_TEXTS) * FOREIGN_TOKENS)
-    few = Scripted(dict.fromkeys(ADVERSARIAL_TEXTS[:allowed], (7,)))
-    many = Scripted(dict.fromkeys(ADVERSARIAL_TEXTS[: allowed + 1], (7,)))
+    few = Scripted(dict.fromkeys(ADVERSARIAL_TEXTS[:allowed], (7,)), name="foreign")
+    many = Scripted(dict.fromkeys(ADVERSARIAL_TEXTS[: allowed + 1], (7,)), name="foreign")
     passed, failed = (compare_tokens(Scripted(), other, ()) for other in (few, many))
     assert passed.passed
     assert not failed.passed
     assert "the first other one is" in failed.verdict.reason
     share = (allowed + 1) / len(ADVERSARIAL_TEXTS)
     assert failed.measurements == {"adversarial_texts_different": share}
+
+
+def test_one_library_cuts_every_text_alike() -> None:
+    other = Scripted({ADVERSARIAL_TEXTS[0]: (7,)})
+    assert not compare_tokens(Scripted(), other, ()).passed
+    assert compare_tokens(Scripted(), replace(other, name="foreign"), ()).passed
 
 
 def rung_of_answers(

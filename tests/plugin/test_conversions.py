@@ -138,7 +138,8 @@ def test_real_conversions_pass_and_say_on_what_they_rest_in_every_mode(qualify: 
         assert item["verdicts"]
         assert item["measurements"]
     direct = evidence[0]
-    assert [v["oracle"] for v in direct["verdicts"]] == ["tensors", "tokens", "logits"]
+    oracles = [verdict["oracle"] for verdict in direct["verdicts"]]
+    assert oracles == ["tensors", "companions", "tokens", "logits"]
     assert direct["engine"]["gguf"].startswith("llama.cpp")
     assert direct["measurements"]["tensors"] == direct["measurements"]["tensors_equal"] == 38
     tree = ElementTree.parse(run.root / "junit.xml")
