@@ -15,12 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_aprqa.conversion import child_process
-from pytest_aprqa.conversion.child_process import KEPT_BYTES, ChildDied, ChildProcess, ChildSilent
+from pytest_aprqa.conversion.child_process import (
+    KEPT_BYTES,
+    ChildDied,
+    ChildProcess,
+    ChildSilent,
+    innermost,
+)
 from pytest_aprqa.conversion.child_protocol import Frame, FrameBuffer, packed
 
+HOME = Path(child_process.__file__).parents[2]
 MODULE = """
 import os, signal, sys, time
 from pytest_aprqa.conversion.child_protocol import open_channel
+
+def wait_for_ever():
+    signal.pause()
 
 channel = open_channel()
 while (frame := channel.receive()) is not None:
@@ -41,14 +51,21 @@ while (frame := channel.receive()) is not None:
     elif do == "signal":
         os.kill(os.getpid(), frame.message["number"])
     elif do == "hang":
-        signal.pause()
+        wait_for_ever()
+    elif do == "raise":
+        raise MemoryError("no room for 3 GiB")
+    elif do == "terminate":
+        os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\\n")
+        os.abort()
+    elif do == "environment":
+        channel.send({"value": os.environ.get("APRQA_TEST_THREADS")})
 """
 
 
 @pytest.fixture
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "aprqa_test_child.py").write_text(MODULE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{HOME}")
     process = ChildProcess("aprqa_test_child")
     yield process
     process.close()
@@ -79,12 +96,66 @@ def test_what_it_prints_is_no_message_and_is_kept(child: ChildProcess) -> None:
     assert KEPT_BYTES - 100 < len(caught.value.said) <= KEPT_BYTES
 
 
-@pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize(
+    "name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGKILL", "SIGTERM"]
+)
 def test_the_signal_that_ended_it_is_named(child: ChildProcess, name: str) -> None:
     child.send({"do": "signal", "number": int(signal.Signals[name])})
     with pytest.raises(ChildDied, match=f"^died of {name}$"):
         child.receive(60)
     assert not child.alive
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE"])
+def test_a_signal_of_native_code_leaves_its_stack(child: ChildProcess, name: str) -> None:
+    child.send({"do": "print", "times": 2})
+    child.receive(60)
+    child.send({"do": "signal", "number": int(signal.Signals[name])})
+    with pytest.raises(ChildDied) as caught:
+        child.receive(60)
+    assert "Fatal Python error: " in caught.value.said
+    assert "aprqa_test_child.py" in caught.value.said
+    assert caught.value.last_words == "to error"
+    assert not caught.value.out_of_memory
+
+
+def test_a_kill_by_the_kernel_is_told_only_with_evidence(
+    child: ChildProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill = {"do": "signal", "number": int(signal.SIGKILL)}
+    monkeypatch.setattr(child_process, "oom_kills", lambda: (4, 2))
+    other = ChildProcess("aprqa_test_child")
+    other.send(kill)
+    with pytest.raises(ChildDied, match=r"^died of SIGKILL$") as caught:
+        other.receive(60)
+    assert not caught.value.out_of_memory
+    other = ChildProcess("aprqa_test_child")
+    monkeypatch.setattr(child_process, "oom_kills", lambda: (5, 3))
+    other.send(kill)
+    with pytest.raises(ChildDied) as caught:
+        other.receive(60)
+    likely = "died of SIGKILL; the kernel's out-of-memory killer is the likely cause"
+    assert caught.value.how == likely
+    assert caught.value.out_of_memory
+    child.send({"do": "signal", "number": int(signal.SIGTERM)})  # no kill of the kernel's
+    with pytest.raises(ChildDied, match=r"^died of SIGTERM$"):
+        child.receive(60)
+
+
+@pytest.mark.parametrize(
+    ("do", "how", "words"),
+    [
+        ("raise", "ended with status 1; it ran out of memory", "MemoryError: no room for 3 GiB"),
+        ("terminate", "died of SIGABRT; it ran out of memory", "'std::bad_alloc'"),
+    ],
+)
+def test_want_of_memory_is_told(child: ChildProcess, do: str, how: str, words: str) -> None:
+    child.send({"do": do})
+    with pytest.raises(ChildDied) as caught:
+        child.receive(60)
+    assert caught.value.how == how
+    assert caught.value.out_of_memory
+    assert caught.value.last_words.endswith(words)
 
 
 def test_a_signal_without_a_name(child: ChildProcess) -> None:
@@ -100,6 +171,75 @@ def test_silence_is_told_and_ends_it(child: ChildProcess) -> None:
     assert not child.alive
     with pytest.raises(ChildDied, match=r"^is closed$"):
         child.receive(1)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_silent_child_says_where_it_is(child: ChildProcess, stopped: bool) -> None:
+    child.send({"do": "print", "times": 1})
+    child.receive(60)
+    child.send({"do": "hang"})
+    if stopped:
+        os.kill(child.pid, signal.SIGSTOP)
+    with pytest.raises(ChildSilent) as caught:
+        child.receive(0.3)
+    assert caught.value.said.splitlines()[-1] == "to error"
+    assert caught.value.diagnosis == caught.value.where
+    assert "aprqa_test_child.py" in caught.value.where
+    if not stopped:
+        assert "in wait_for_ever" in innermost(caught.value.where, 1)
+    assert not child.alive
+    assert _is_gone(child.pid)
+
+
+def test_a_child_that_cannot_say_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "aprqa_deaf.py").write_text(
+        "import os, signal, sys\nprint('here', file=sys.stderr, flush=True)\n"
+        "signal.signal(signal.SIGUSR1, signal.SIG_IGN)\nprint('deaf', flush=True)\n"
+        "signal.pause()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{HOME}")
+    monkeypatch.setattr(child_process, "WHERE_S", 0.2)
+    other = ChildProcess("aprqa_deaf")
+    with pytest.raises(ChildSilent) as caught:
+        other.receive(1.0)
+    assert caught.value.where == ""
+    assert caught.value.diagnosis == caught.value.said == "here"
+    assert _is_gone(other.pid)
+
+
+def test_the_main_threads_innermost_frames_in_one_line() -> None:
+    stacks = (
+        'Thread 0x00007f01 (most recent call first):\n  File "a.py", line 1 in waits\n\n'
+        'Thread 0x00007f02 (most recent call first):\n  File "b.py", line 2 in inner\n'
+        '  File "b.py", line 3 in outer\n  File "b.py", line 4 in main\n'
+    )
+    assert innermost(stacks, 2) == 'File "b.py", line 2 in inner < File "b.py", line 3 in outer'
+    assert innermost("no stack\nat all") == ""
+
+
+def test_the_environment_of_the_caller_comes_first(
+    child: ChildProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seen() -> Any:
+        other = ChildProcess("aprqa_test_child", environment={"APRQA_TEST_THREADS": "1"})
+        other.send({"do": "environment"})
+        value = other.receive(60).message["value"]
+        other.close()
+        return value
+
+    assert seen() == "1"
+    monkeypatch.setenv("APRQA_TEST_THREADS", "7")
+    assert seen() == "7"
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def test_a_child_that_hangs_up_is_not_waited_for(
@@ -153,7 +293,7 @@ def test_a_child_of_a_thread_outlives_the_thread(
 ) -> None:
     # The kernel would end it with the thread that started it.
     (tmp_path / "aprqa_test_child.py").write_text(MODULE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{HOME}")
     started: list[ChildProcess] = []
     thread = threading.Thread(target=lambda: started.append(ChildProcess("aprqa_test_child")))
     thread.start()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_aprqa.domain.case import Case, Judging
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.evidence import Narrowing
 from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, Severity, Tier
@@ -24,8 +25,6 @@ from pytest_aprqa.domain.oracle_spec import (
 )
 from pytest_aprqa.domain.plan import (
     DEFAULT_ORACLES,
-    Case,
-    Judging,
     Plan,
     Selection,
     judging_of,

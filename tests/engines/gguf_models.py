@@ -31,11 +31,14 @@ def write_gguf(
     template: str | None = None,
     without: Collection[str] = (),
     change: Change = lambda tensors: None,
+    more: Callable[[Any], None] = lambda writer: None,
+    starts: bool = False,
 ) -> Path:
     """The embedded model in F32, or in F16 with norms and biases in F32.
 
     `without` are metadata keys to leave out (`eos_token_id`), `template` another chat template,
-    `change` what a test does to the tensors, under their GGUF names.
+    `change` what a test does to the tensors, under their GGUF names, `more` what it writes besides,
+    `starts` whether a start token is asked for.
     """
     source = embedded_directory()
     config = json.loads((source / "config.json").read_text("utf-8"))
@@ -49,10 +52,11 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if half else gguf.LlamaFileType.ALL_F32)
-    _add_tokenizer(writer, source, without)
+    _add_tokenizer(writer, source, without, starts=starts)
     if "chat_template" not in without:
         settings = json.loads((source / "tokenizer_config.json").read_text("utf-8"))
         writer.add_chat_template(settings["chat_template"] if template is None else template)
+    more(writer)
     tensors = _tensors(source, config["num_hidden_layers"])
     change(tensors)
     for name, values in tensors.items():
@@ -83,7 +87,7 @@ def says(logits: dict[int, float]) -> Change:
     return change
 
 
-def _add_tokenizer(writer: Any, source: Path, without: Collection[str]) -> None:
+def _add_tokenizer(writer: Any, source: Path, without: Collection[str], *, starts: bool) -> None:
     tokenizer = json.loads((source / "tokenizer.json").read_text("utf-8"))
     special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
     vocabulary = {**tokenizer["model"]["vocab"], **special}
@@ -99,7 +103,7 @@ def _add_tokenizer(writer: Any, source: Path, without: Collection[str]) -> None:
         writer.add_eos_token_id(IM_END)
     if "bos_token_id" not in without:
         writer.add_bos_token_id(END_OF_TEXT)
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(starts)
 
 
 def _tensors(source: Path, layers: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -279,7 +279,7 @@ def test_a_child_that_ends_while_it_loads(whole: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(llamacpp_engine, "MODULE", "pytest_aprqa.nosuch")
     told = _refused(whole)
     assert "llama.cpp ended with status 1: " in told
-    assert told.endswith("No module named pytest_aprqa.nosuch while it loaded the file")
+    assert told.endswith("No module named pytest_aprqa.nosuch while it loaded the model")
 
 
 def test_bindings_that_are_missing(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ NOT_YET = (
     "remove it, or wait for the version that runs it"
 )
 ROOT_KEYS = (
-    "name, version, description, model, test_matrix, scenarios, oracles, gates, failure_policy, "
+    "name, version, description, model, test_matrix, scenarios, oracles, gates, endpoint, "
+    "failure_policy, "
     "metadata"
 )
 SCENARIO_KEYS = (
@@ -148,7 +149,7 @@ def test_mistakes_of_the_whole(rest: str, expected: str) -> None:
     [
         "differential_tests", "profile_ci", "trace_payload", "contract_tests", "ollama_parity",
         "property_tests", "falsification_gates", "state_machine", "kernel_profile", "mvp_matrix",
-        "verification_tests", "endpoint",
+        "verification_tests",
     ],
 )  # fmt: skip
 def test_sections_that_are_not_run_yet(section: str) -> None:
@@ -174,7 +175,9 @@ def test_sections_that_are_not_run_yet(section: str) -> None:
         ("  id: a/b\n  formats: [apr]\n  expected_num_layers: 0", "5: model.expected_num_layers: must be more than 0, got 0"),
         ("  id: a/b\n  formats: [apr]\n  revision: 5", "5: model.revision: expected text, got 5; quote it"),
         ("  id: a/b\n  formats: [apr]\n  local_path: ''", "5: model.local_path: is empty; write it or remove it"),
-        ("  id: a/b\n  formats: [apr]\n  endpoint: http://x", f"5: model.endpoint: {NOT_YET}"),
+        ("  id: a/b\n  formats: [apr]\n  endpoint: x", "5: model.endpoint: expected the root of a server such as http://127.0.0.1:8000, without user, password or query: keys come from the environment, got 'x'"),
+        ("  id: a/b\n  formats: [apr]\n  endpoint: {url: http://u:p@x}", "5: model.endpoint.url: expected the root of a server such as http://127.0.0.1:8000, without user, password or query: keys come from the environment, got 'http://u:p@x'"),
+        ("  id: a/b\n  formats: [apr]\n  endpoint: {url: http://x, key: k}", "5: model.endpoint.key: unknown key 'key'; allowed: url, model, api_key_env"),
     ],
 )  # fmt: skip
 def test_mistakes_of_the_model(model: str, expected: str) -> None:

@@ -242,14 +242,19 @@ def test_without_a_tier_the_run_is_feedback(bench: Bench) -> None:
     assert "a run without --tier is feedback and certifies nothing" in run.output
 
 
-def test_a_modality_that_nothing_serves_is_skipped_not_passed(bench: Bench) -> None:
+def test_a_model_that_cannot_be_served_fails_one_gate_and_passes_none(bench: Bench) -> None:
+    """The scripted engine answers, but its directory holds no model that a server could load."""
     text = (bench.root / "model.playbook.yaml").read_text()
     bench.playbook(text.replace("[run, chat]", "[run, serve]"))
-    run = bench.run("-n0", "--tier=mvp")
-    run.result.assert_outcomes(passed=8, skipped=3)
-    told = "safetensors-cpu × serve: this version does not serve models over HTTP yet"
-    assert run.card("left out") == told
-    assert run.card("MQS").endswith("status PENDING")
+    run = bench.run("-n0", "--tier=mvp", "-o", "aprqa_hang_grace=60")
+    assert run.exit == 1
+    outcomes = run.outcomes()
+    assert outcomes.pop("serve_health-safetensors-cpu") == "Falsified"
+    served = {name: found for name, found in outcomes.items() if "serve" in name}
+    assert len(served) == 14 + 3
+    assert set(served.values()) == {"Blocked"}
+    assert "the server does not get ready: " in run.output
+    assert run.card("MQS").endswith("status BLOCKED")
 
 
 def test_a_quantization_that_a_format_lacks_is_skipped_with_its_reason(bench: Bench) -> None:

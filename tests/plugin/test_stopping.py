@@ -300,3 +300,35 @@ def _wait_until_hanging(bench: Bench, limit_s: float = 60) -> None:
                 return
         time.sleep(0.02)
     raise AssertionError("the run never got to the third question")
+
+
+FULL = """
+import errno
+from pytest_aprqa.plugin import ledger
+
+written = ledger.append_line
+lines = []
+
+def append_line(directory, payload):
+    lines.append(payload)
+    if len(lines) > 7:  # five gateways and two scenarios fit
+        raise OSError(errno.ENOSPC, "No space left on device")
+    written(directory, payload)
+
+ledger.append_line = append_line
+"""
+
+
+def test_a_full_disk_stops_the_line_and_is_no_pass(bench: Bench, mode: list[str]) -> None:
+    bench.pytester.makeconftest(f"{(bench.root / 'conftest.py').read_text()}{FULL}")
+    run = bench.run("--tier=mvp", *mode)
+    assert run.exit == 1
+    assert "INTERNALERROR" not in run.output
+    told = "not scored: evidence cannot be written to "
+    assert told in run.output
+    assert "No space left on device; make room, or name another place with --aprqa-report" in (
+        run.output
+    )
+    (journal,) = bench.root.glob(".aprqa/*/model/evidence.jsonl")
+    assert len(journal.read_text().splitlines()) == 7
+    assert not journal.with_name("evidence.json").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +35,7 @@ from pytest_aprqa.domain.verdict import Ruling
 from pytest_aprqa.engines.engine import EngineCrashed, InvalidRequest, LoadFailed
 from pytest_aprqa.formats.atomic import UnwritableError
 from pytest_aprqa.formats.checkpoint import CheckpointError
+from pytest_aprqa.formats.scratch import scratch
 
 if TYPE_CHECKING:
     from pytest_aprqa.checks.conversion_bench import ConversionBench
@@ -48,10 +48,10 @@ def try_conversion(case: ConversionCase, bench: ConversionBench, item_id: str) -
         UnwritableError: there is no room for the files.
     """
     blank = blank_conversion(case, item_id, Outcome.FALSIFIED, "")
-    with tempfile.TemporaryDirectory(prefix="aprqa-conversion-") as space:
+    with scratch() as space:
         try:
             a = bench.start(case.path[0], case.quantization)
-            trial = _Trial(case, bench, Path(space), a)
+            trial = _Trial(case, bench, space, a)
             b = trial.first_step()
         except UnwritableError:
             raise

@@ -5,8 +5,6 @@ Engines that know the format go by the keys, transformers by the files: both mus
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pytest_aprqa.checks.integrity_finding import IntegrityFinding
@@ -20,6 +18,7 @@ from pytest_aprqa.conversion.tokenizers import (
 )
 from pytest_aprqa.conversion.tokenizers.embedded_files import NAMES_KEY
 from pytest_aprqa.formats.gguf_file import GgufFile
+from pytest_aprqa.formats.scratch import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -74,13 +73,13 @@ def _rows(file: GgufFile | AprFile) -> int | None:
 
 def _as_directory(files: Mapping[str, bytes], rows: int | None) -> _Found:
     """What G0 has to say of the files, as if they lay beside a config."""
-    with TemporaryDirectory(prefix="aprqa-") as name:
+    with scratch() as directory:
         for file, data in files.items():
             if "/" in file or "\\" in file or file in ("", ".", ".."):
                 text = f"file {file!r:.60} leads out of a directory; expected a plain name"
                 return [IntegrityFinding("tokenizer", file, text)], []
-            (Path(name) / file).write_bytes(data)
-        return tokenizer_findings(Path(name), config={}, rows=rows)
+            (directory / file).write_bytes(data)
+        return tokenizer_findings(directory, config={}, rows=rows)
 
 
 def _gguf_keys(file: GgufFile | AprFile) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pytest_aprqa.domain.gates import Gateway, GatewayResult
 from pytest_aprqa.domain.model import Format, Quantization
 from pytest_aprqa.domain.oracle_spec import GarbageSpec
 from pytest_aprqa.domain.text import one_line
-from pytest_aprqa.engines.engine import EngineCrashed, InvalidRequest, LoadFailed
+from pytest_aprqa.engines.engine import EngineCrashed, InvalidRequest, LoadFailed, NoChatTemplate
 from pytest_aprqa.formats.atomic import UnwritableError
 from pytest_aprqa.formats.checkpoint import CheckpointError
 
@@ -128,6 +128,7 @@ def check_answers(target: str, engine: Engine) -> tuple[GatewayResult, tuple[Pro
     """G2: every plain probe, and every chat probe where there is a template, gets an answer."""
     began = time.perf_counter()
     answers: list[ProbeAnswer] = []
+    absences: list[str] = []
     for question, chat in _probes(engine):
         try:
             answers.append(_ask(engine, question, chat=chat))
@@ -135,13 +136,15 @@ def check_answers(target: str, engine: Engine) -> tuple[GatewayResult, tuple[Pro
             reason = f"the engine crashed on {question!r}: {crash.error}"
             details = [*map(str, answers), crash.traceback_tail]
             return _result(Gateway.G2, target, False, reason, details, began), tuple(answers)
+        except NoChatTemplate as absent:  # an endpoint tells only when it is asked
+            absences.append(f"{question!r} not asked as a chat: {absent}")
         except InvalidRequest as refused:
             reason = f"the model cannot be asked {question!r}: {refused}"
             details = [str(answer) for answer in answers]
             return _result(Gateway.G2, target, False, reason, details, began), tuple(answers)
     silent = [a for a in answers if not a.completion.text.strip()]
     late = [a for a in answers if a.completion.finish_reason is FinishReason.TIMEOUT]
-    details = [str(answer) for answer in answers]
+    details = [*map(str, answers), *absences]
     if late:
         reason = f"no complete answer to {late[0].question!r} within {PROBE_TIMEOUT_S:.0f} s"
         return _result(Gateway.G2, target, False, reason, details, began), tuple(answers)
@@ -192,6 +195,10 @@ def check_not_garbage(target: str, engine: Engine, answers: Sequence[ProbeAnswer
         except EngineCrashed as crash:
             reason = f"the engine crashed on {answer.question!r}: {crash.error}"
             return _result(Gateway.G4, target, False, reason, details, began)
+        except InvalidRequest as refused:  # an engine that cannot sample: its answer stands
+            details.append(f"not sampled: {refused}")
+            bad.append((answer, verdict))
+            continue
         verdicts = [_judge(other) for other in again]
         details += [f"sampled {a}: {v.ruling}" for a, v in zip(again, verdicts, strict=True)]
         if not all(other.corroborated for other in verdicts):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_aprqa.domain.case import Case
 from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationRequest, Message
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.evidence import (
@@ -15,7 +16,6 @@ from pytest_aprqa.domain.evidence import (
     VerdictRecord,
 )
 from pytest_aprqa.domain.model import Modality
-from pytest_aprqa.domain.plan import Case
 from pytest_aprqa.domain.verdict import Ruling, Verdict
 from pytest_aprqa.engines.engine import ContextOverflow, EngineCrashed, NoChatTemplate
 
@@ -63,13 +63,12 @@ def try_case(case: Case, engine: Engine, item_id: str) -> Evidence:
     try:
         answered = _converse(case, engine)
     except EngineCrashed as crash:
-        tail = f"\n{crash.traceback_tail}" if crash.traceback_tail else ""
         return blank.model_copy(
             update={
                 "outcome": Outcome.CRASHED,
                 "reason": f"the engine crashed: {crash.error}",
-                "output": tail.strip(),
-                "request": _request_record(_request(case, (), case.turns[0])),
+                "diagnosis": crash.traceback_tail.strip("\n"),
+                "request": _request_record(first_request(case)),
                 "engine": dict(engine.describe()),
             }
         )
@@ -80,6 +79,7 @@ def try_case(case: Case, engine: Engine, item_id: str) -> Evidence:
         "rendered_prompt": completion.rendered_prompt,
         "output": completion.text,
         "output_token_ids": completion.token_ids,
+        "diagnosis": completion.diagnosis,
         "request": _request_record(answered.request),
         "metrics": metrics_of(completion),
         "engine": dict(engine.describe()),
@@ -105,6 +105,7 @@ def metrics_of(completion: Completion) -> Metrics:
         duration_ms=round(completion.total_s * 1000, 3),
         tokens_per_second=None if speed is None else round(speed, 2),
         memory_peak_mib=round(completion.peak_memory_bytes / _MEBIBYTE, 1),
+        batch_size=completion.batch_size,
     )
 
 
@@ -113,8 +114,9 @@ def _converse(case: Case, engine: Engine) -> _Answered:
     history: tuple[Message, ...] = ()
     if case.system is not None:
         history = (Message("system", case.system),)
+    plain = _is_plain(case, engine)
     for turn in case.turns:
-        request = _request(case, history, turn)
+        request = _request(case, history, turn, plain=plain)
         completion = engine.generate(request)
         if completion.finish_reason is FinishReason.TIMEOUT:
             break
@@ -122,8 +124,28 @@ def _converse(case: Case, engine: Engine) -> _Answered:
     return _Answered(completion, request)
 
 
-def _request(case: Case, history: tuple[Message, ...], turn: str) -> GenerationRequest:
-    plain = case.modality is Modality.RUN
+def first_request(case: Case) -> GenerationRequest:
+    """What the engine is asked first for a case."""
+    history = () if case.system is None else (Message("system", case.system),)
+    return _request(case, history, case.turns[0], plain=case.modality is Modality.RUN)
+
+
+def _is_plain(case: Case, engine: Engine) -> bool:
+    """Whether prompts are completed; a server of a model without a chat template completes too.
+
+    Raises:
+        NoChatTemplate: such a model has no way to be asked several turns, or with a system text.
+    """
+    if case.modality is not Modality.SERVE or engine.has_chat_template:
+        return case.modality is Modality.RUN
+    if case.system is not None or len(case.turns) > 1:
+        raise NoChatTemplate("the model has no chat template for turns or a system text")
+    return True
+
+
+def _request(
+    case: Case, history: tuple[Message, ...], turn: str, *, plain: bool
+) -> GenerationRequest:
     return GenerationRequest(
         prompt=turn if plain else None,
         messages=() if plain else (*history, Message("user", turn)),

@@ -17,6 +17,7 @@ from pytest_aprqa.cli import (
     diff_command,
     fingerprint_command,
     inspect_command,
+    serve_command,
     validate_command,
 )
 from pytest_aprqa.cli.exits import EXPLAINED, Exit
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _DESCRIPTION = """\
-Look at language models on disk, compare them and convert them: Hugging Face directories
+Look at language models on disk, compare, convert and serve them: Hugging Face directories
 (safetensors), GGUF and APR files.
 """
 _EXAMPLES = """\
@@ -43,6 +44,7 @@ examples:
   aprqa validate tiny.gguf
   aprqa diff embedded/aprqa-tiny tiny.gguf --tolerance 0.02
   aprqa fingerprint tiny.gguf --json
+  aprqa serve tiny.gguf
 
 """
 _COMMANDS = (
@@ -51,6 +53,7 @@ _COMMANDS = (
     validate_command,
     diff_command,
     fingerprint_command,
+    serve_command,
 )
 
 

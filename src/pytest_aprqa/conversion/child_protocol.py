@@ -6,6 +6,7 @@ A frame is a JSON object and raw bytes: the length of the object's text (uint32)
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import resource
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _LENGTHS = struct.Struct("<IQ")
 _PR_SET_PDEATHSIG = 1
 """Of prctl(2): which signal this process gets when the thread that started it ends."""
+STACK_SIGNAL = signal.SIGUSR1
+"""On this signal a child writes the stacks of its threads to standard error and goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,10 @@ def open_channel() -> Channel:
 
     Standard input and output become the channel's alone: what native code prints goes to standard
     error. No core dump is written, and with a parent given the kernel ends this process when that
-    parent dies, however it dies.
+    parent dies, however it dies. A signal that kills native code writes the stacks first.
     """
+    faulthandler.enable(2)
+    faulthandler.register(STACK_SIGNAL, 2)
     _end_with_parent(int(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -113,3 +118,18 @@ def _end_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before it could be watched
         os._exit(1)
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has held.
+
+    From its own status where there is one: getrusage's figure begins with that of the parent that
+    started it.
+    """
+    if not sys.platform.startswith("linux"):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with open("/proc/self/status", encoding="ascii", errors="replace") as stream:  # noqa: PTH123
+        for line in stream:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status has no line VmHWM: expected the peak resident memory")

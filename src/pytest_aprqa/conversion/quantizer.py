@@ -71,7 +71,7 @@ def quantize_gguf(
             raise ConversionError(_refusal(source, quantization, reason))
         done = True
     except ChildDied as death:
-        said = f": {death.said.splitlines()[-1]}" if death.said else ""
+        said = f": {death.last_words}" if death.said else ""
         raise ConversionError(
             one_line(f"{source}: llama.cpp's quantizer {death.how} while it made it {quantization}")
             + one_line(said)

@@ -14,7 +14,7 @@ from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, S
 from pytest_aprqa.domain.playbook import Category
 from pytest_aprqa.domain.verdict import Ruling
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 """Version of the evidence format; readers refuse a major number they do not know."""
 
 
@@ -63,6 +63,8 @@ class Metrics(_Record):
     duration_ms: float
     tokens_per_second: float | None
     memory_peak_mib: float
+    batch_size: int = 1
+    """Requests that were generated together; the times of more than one are the batch's."""
 
 
 class RequestRecord(_Record):
@@ -82,6 +84,10 @@ class Check(StrEnum):
     """A question put to a model in one cell of the matrix."""
     CONVERSION = "conversion"
     """A conversion between formats; it has no backend and no modality."""
+    SERVE = "serve"
+    """A gate of a target's server, such as `serve_health`."""
+    MODEL = "model"
+    """A gate about a target's answers, such as `batched_equals_alone`."""
 
 
 class Evidence(_Record):
@@ -90,8 +96,8 @@ class Evidence(_Record):
     id: str
     check: Check = Check.SCENARIO
     target: str
-    format: Format
-    """The format that is asked; for a conversion the one that it ends in."""
+    format: Format | None
+    """The format that is asked; for a conversion the one that it ends in; None at an endpoint."""
     quantization: Quantization | None
     backend: Backend | None
     modality: Modality | None
@@ -103,10 +109,15 @@ class Evidence(_Record):
     """One line: the verdict, or why there is none."""
     excused: bool = False
     """True when the cell cannot exist here (no CUDA device, no chat template): out of scope."""
+    applicable: bool = True
+    """False when a gate has no meaning for this model or server, such as one for log probabilities
+    where none are offered: then nothing is left out either."""
     question: str = ""
     rendered_prompt: str = ""
     output: str = ""
     output_token_ids: tuple[int, ...] = ()
+    diagnosis: str = ""
+    """Where an engine that crashed or hung was: its stack, or the tail of its log."""
     verdicts: tuple[VerdictRecord, ...] = ()
     request: RequestRecord | None = None
     metrics: Metrics | None = None
@@ -133,13 +144,13 @@ def _badness(evidence: Evidence) -> tuple[int, bool, str, str]:
 
 
 class PlannedScenario(_Record):
-    """One item that the run owes: a scenario in one cell, or a conversion."""
+    """One item that the run owes: a scenario in one cell, a conversion, or a gate."""
 
     id: str
     check: Check = Check.SCENARIO
     target: str
     backend: Backend | None
-    format: Format
+    format: Format | None
     modality: Modality | None
     scenario: str
     category: Category

@@ -43,6 +43,11 @@ _NAMES = {
 }
 
 
+def gateways_of(*, endpoint: bool) -> tuple[Gateway, ...]:
+    """The gateways that a target owes; the files behind an endpoint cannot be looked into."""
+    return tuple(g for g in Gateway if not (endpoint and g is Gateway.G0))
+
+
 def gateway_item_name(gateway: Gateway, target: str) -> str:
     """The name of a gateway's item for a target, such as `g0_integrity-safetensors-cpu`."""
     return f"{gateway.item_name}-{target}"

@@ -18,7 +18,7 @@ from pytest_aprqa.domain.evidence import (
     contradictions,
     worse,
 )
-from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.gates import Gateway, GatewayResult, gateways_of
 from pytest_aprqa.domain.model import Severity
 from pytest_aprqa.domain.playbook import Category
 from pytest_aprqa.domain.scoring import (
@@ -82,6 +82,9 @@ class Mqs:
     """Of the scenario items, on which the tier's threshold stands."""
     conversions: PassRate
     """Of the conversion items, each of which is P0: one that is falsified blocks the model."""
+    gates: PassRate
+    """Of the gates of servers and of answers. The tier's threshold stands on the lower of their
+    rate and the scenarios': neither makes up for the other."""
     categories: tuple[CategoryScore, ...]
     planned: int
     """Scenario items that the playbook owes at this tier, excused ones included."""
@@ -95,6 +98,8 @@ class Mqs:
     """The targets and modalities that the score speaks of."""
     narrowings: tuple[Narrowing, ...]
     """What it does not speak of."""
+    inapplicable: tuple[Narrowing, ...]
+    """Gates that have no meaning for this model or its server, and why."""
     remarks: tuple[str, ...]
     """Why the status is not better, a sentence each."""
 
@@ -118,6 +123,7 @@ def score_run(record: RunRecord) -> Mqs:
         status=_status(run),
         rate=run.rate,
         conversions=run.conversions,
+        gates=run.gates,
         categories=run.categories,
         planned=len(record.plan.scenarios),
         executed=sum(item.outcome in ASKED for item in run.evidence.values()),
@@ -127,6 +133,7 @@ def score_run(record: RunRecord) -> Mqs:
         gateways_owed=run.gateways_owed,
         scope=_cells(run.scope),
         narrowings=run.narrowings,
+        inapplicable=_inapplicable(record.plan.scenarios, run.evidence),
         remarks=tuple(_remarks(run)),
     )
 
@@ -146,6 +153,7 @@ class _Sifted:
     """Items in scope that neither were asked nor blocked."""
     rate: PassRate
     conversions: PassRate
+    gates: PassRate
     categories: tuple[CategoryScore, ...]
     failed: tuple[GatewayResult, ...]
     gateways_run: int
@@ -153,6 +161,12 @@ class _Sifted:
     refuted_p0: Sequence[str]
     unasked_p0: int
     narrowings: tuple[Narrowing, ...]
+
+    @property
+    def decisive(self) -> PassRate:
+        """The lower of the two rates that the tier's threshold stands on."""
+        rates = [rate for rate in (self.rate, self.gates) if rate.total] or [self.rate]
+        return min(rates, key=lambda rate: rate.value)
 
     @property
     def partial(self) -> bool:
@@ -165,7 +179,7 @@ def _sift(record: RunRecord) -> _Sifted:
     planned = record.plan.scenarios
     scope = [entry for entry in planned if not _excused(evidence.get(entry.id))]
     found = [evidence[entry.id] for entry in scope if entry.id in evidence]
-    targets = {entry.target for entry in scope if entry.check is Check.SCENARIO}
+    targets = {e.target: e.format is None for e in scope if e.check is Check.SCENARIO}
     p0 = [item for item in found if item.severity is Severity.P0]
     return _Sifted(
         record=record,
@@ -174,10 +188,11 @@ def _sift(record: RunRecord) -> _Sifted:
         missing=sum(not _settled(evidence.get(entry.id)) for entry in scope),
         rate=_pass_rate(found, scope, Check.SCENARIO),
         conversions=_pass_rate(found, scope, Check.CONVERSION),
+        gates=_pass_rate(found, scope, Check.SERVE, Check.MODEL),
         categories=_categories(scope, evidence),
         failed=_failed_gateways(record, found),
         gateways_run=len({(r.target, r.gateway) for r in record.gateways if r.target in targets}),
-        gateways_owed=len(targets) * len(Gateway),
+        gateways_owed=sum(len(gateways_of(endpoint=kind)) for kind in targets.values()),
         refuted_p0=[item.id for item in p0 if item.outcome in _REFUTED],
         unasked_p0=sum(item.outcome not in ASKED for item in p0),
         narrowings=(*record.plan.narrowings, *_excused_cells(planned, evidence)),
@@ -202,11 +217,11 @@ def _settled(item: Evidence | None) -> bool:
 
 
 def _pass_rate(
-    found: Iterable[Evidence], scope: Iterable[PlannedScenario], check: Check
+    found: Iterable[Evidence], scope: Iterable[PlannedScenario], *checks: Check
 ) -> PassRate:
     """The rate of one kind of item: conversions that pass must not make up for wrong answers."""
-    passed = sum(i.outcome is Outcome.CORROBORATED for i in found if i.check is check)
-    total = sum(entry.check is check for entry in scope)
+    passed = sum(i.outcome is Outcome.CORROBORATED for i in found if i.check in checks)
+    total = sum(entry.check in checks for entry in scope)
     lower, upper = clopper_pearson(passed, total)
     return PassRate(passed, total, lower, upper)
 
@@ -245,7 +260,7 @@ def _points(run: _Sifted) -> int | None:
         return None
     tier = run.record.tier
     if tier is not None and tier in CERTIFYING_TIERS:
-        return score_from_tier(tier, run.rate.value, p0_failed=bool(run.refuted_p0))
+        return score_from_tier(tier, run.decisive.value, p0_failed=bool(run.refuted_p0))
     return sum(score.points for score in run.categories)
 
 
@@ -255,7 +270,7 @@ def _status(run: _Sifted) -> Status:
     tier = run.record.tier
     if run.partial or tier is None or tier not in CERTIFYING_TIERS:
         return Status.PENDING
-    status = status_from_tier(tier, run.rate.value)
+    status = status_from_tier(tier, run.decisive.value)
     capped = run.narrowings or run.unasked_p0
     return Status.PENDING if capped and status is not Status.BLOCKED else status
 
@@ -265,7 +280,9 @@ def _cells(scope: Iterable[PlannedScenario]) -> tuple[str, ...]:
     for entry in scope:
         cells.setdefault(entry.target, []).append(entry.modality or "")
     return tuple(
-        f"{target} × {', '.join(dict.fromkeys(found))}" if any(found) else f"{len(found)} {target}s"
+        f"{target} × {', '.join(filter(None, dict.fromkeys(found)))}"
+        if any(found)
+        else f"{len(found)} {target}s"
         for target, found in cells.items()
     )
 
@@ -276,11 +293,25 @@ def _excused_cells(
     reasons: dict[tuple[str, str], list[PlannedScenario]] = {}
     for entry in planned:
         item = evidence.get(entry.id)
-        if item is not None and _excused(item):
+        if item is not None and _excused(item) and item.applicable:
             reasons.setdefault((entry.target, item.reason), []).append(entry)
     return tuple(
         Narrowing(cells=", ".join(_cells(entries)), reason=reason)
         for (_, reason), entries in reasons.items()
+    )
+
+
+def _inapplicable(
+    planned: Iterable[PlannedScenario], evidence: Mapping[str, Evidence]
+) -> tuple[Narrowing, ...]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in planned:
+        item = evidence.get(entry.id)
+        if item is not None and _excused(item) and not item.applicable:
+            found.setdefault((entry.scenario, item.reason), []).append(entry.target)
+    return tuple(
+        Narrowing(cells=f"{name} of {', '.join(targets)}", reason=reason)
+        for (name, reason), targets in found.items()
     )
 
 
@@ -317,7 +348,8 @@ def _limits(run: _Sifted) -> Iterator[str]:
     if tier is None or tier not in CERTIFYING_TIERS:
         name = f"tier {tier}" if tier else "a run without --tier"
         yield f"{name} is feedback and certifies nothing"
-    elif not run.partial and (missed := missed_threshold(tier, run.rate.value)):
-        yield f"{run.rate.passed} of {run.rate.total} corroborated: {missed}"
+    elif not run.partial and (missed := missed_threshold(tier, run.decisive.value)):
+        kind = "" if run.decisive is run.rate else " gates"
+        yield f"{run.decisive.passed} of {run.decisive.total}{kind} corroborated: {missed}"
     if run.narrowings:
         yield "the score speaks of its scope only; a narrowed run is not certified"

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
 Language = Literal[
     "python", "javascript", "typescript", "rust", "go", "java", "c", "cpp", "sql", "bash"
 ]
 """Languages with a real parser behind `code_syntax`."""
+
+PLUGIN = "a name with a dot"
+"""The tag of oracles of other packages; no built-in oracle is called so."""
+PLUGIN_NAME = r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+$"
+"""The names that oracles of other packages have, such as `acme.polite`."""
 
 
 class _Spec(BaseModel):
@@ -100,17 +108,57 @@ class CompositeSpec(_Spec):
     none: tuple[OracleSpec, ...] = ()
 
 
+class PluginSpec(_Spec):
+    """An oracle of another package, by its own name, which has a dot in it."""
+
+    type: str = Field(pattern=PLUGIN_NAME)
+    settings: Mapping[str, JsonValue] = Field(default_factory=dict)
+    """What the package's factory is called with, by keyword."""
+
+
+def is_plugin_name(name: str) -> bool:
+    """Whether an oracle's name is one that other packages may use."""
+    return re.fullmatch(PLUGIN_NAME, name) is not None
+
+
+def _kind_of(value: Any) -> str | None:
+    """Which type a mapping or a spec is meant to be, by its `type`."""
+    name = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    if not isinstance(name, str):
+        return None
+    return PLUGIN if is_plugin_name(name) else name
+
+
 OracleSpec = Annotated[
-    ArithmeticSpec
-    | GarbageSpec
-    | CodeSyntaxSpec
-    | ResponseSpec
-    | ExactSpec
-    | RegexSpec
-    | ContainsSpec
-    | OneOfSpec
-    | CompositeSpec,
-    Field(discriminator="type"),
+    Annotated[ArithmeticSpec, Tag("arithmetic")]
+    | Annotated[GarbageSpec, Tag("garbage")]
+    | Annotated[CodeSyntaxSpec, Tag("code_syntax")]
+    | Annotated[ResponseSpec, Tag("response")]
+    | Annotated[ExactSpec, Tag("exact")]
+    | Annotated[RegexSpec, Tag("regex")]
+    | Annotated[ContainsSpec, Tag("contains")]
+    | Annotated[OneOfSpec, Tag("one_of")]
+    | Annotated[CompositeSpec, Tag("composite")]
+    | Annotated[PluginSpec, Tag(PLUGIN)],
+    Discriminator(_kind_of),
 ]
+
+BUILT_IN: Mapping[str, type[OracleSpec]] = MappingProxyType(
+    {
+        spec.model_fields["type"].default: spec
+        for spec in (
+            ArithmeticSpec,
+            GarbageSpec,
+            CodeSyntaxSpec,
+            ResponseSpec,
+            ExactSpec,
+            RegexSpec,
+            ContainsSpec,
+            OneOfSpec,
+            CompositeSpec,
+        )
+    }
+)
+"""The oracles of this package, by name."""
 
 CompositeSpec.model_rebuild()

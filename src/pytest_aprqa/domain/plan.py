@@ -6,89 +6,34 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pytest_aprqa.domain.case import Case, Judging, Target
 from pytest_aprqa.domain.conversions import CONVERSION, ConversionCase, conversions_of
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.evidence import Check, Narrowing, PlannedRun, PlannedScenario
-from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, Severity, Tier
+from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, Tier
+from pytest_aprqa.domain.model_gates import GateCase, ModelGate
 from pytest_aprqa.domain.oracle_spec import ArithmeticSpec, GarbageSpec, OracleSpec
-from pytest_aprqa.domain.playbook import Category, Playbook, Scenario
-from pytest_aprqa.domain.tiers import Depth, depth_of, rule_for
+from pytest_aprqa.domain.playbook import EndpointRef, Playbook, Scenario
+from pytest_aprqa.domain.serve import ServeGate
+from pytest_aprqa.domain.tiers import Depth, TierRule, depth_of, rule_for
 
 DEFAULT_ORACLES: tuple[OracleSpec, ...] = (ArithmeticSpec(), GarbageSpec())
 """What judges a prompt that names no oracle in a playbook that lists none."""
+
+BATCHED_FROM = 8
+"""Questions of one target from which they are generated together; fewer are not worth it."""
 
 _SELF_SUFFICIENT = ("garbage", "exact", "regex")
 """Oracles that fix the text so far that the garbage oracle has nothing to add."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What is loaded once: one model in one format (and quantization) on one backend."""
-
-    model_id: str
-    format: Format
-    quantization: Quantization | None
-    backend: Backend
-
-    @property
-    def name(self) -> str:
-        """The target's part of an item's id, such as `gguf-q4_k_m-cpu`."""
-        parts = (self.format, self.quantization, self.backend)
-        return "-".join(part for part in parts if part is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class Judging:
-    """Which oracles judge a case.
-
-    `named` oracles must each rule, an inapplicable one being a mistake in the playbook; of the
-    `offered` ones those that apply rule.
-    """
-
-    named: tuple[OracleSpec, ...] = ()
-    offered: tuple[OracleSpec, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One scenario put to one target in one modality, every setting resolved."""
-
-    target: Target
-    modality: Modality
-    scenario: str
-    index: int | None
-    """Position in the playbook's `scenarios` or `prompts`; None for a generated scenario."""
-    turns: tuple[str, ...]
-    system: str | None
-    judging: Judging
-    max_tokens: int
-    temperature: float
-    seed: int
-    timeout_ms: int
-    stop: tuple[str, ...]
-    severity: Severity
-    category: Category
-
-    @property
-    def item_name(self) -> str:
-        """The item's name, which identifies the cell by itself.
-
-        Without brackets: pytest 9.2 reads them as parameters and `--lf` then finds no such item.
-        """
-        return f"{self.scenario}-{self.target.name}-{self.modality}"
-
-    @property
-    def question(self) -> str:
-        """What the oracle judges the answer against: the last thing the user said."""
-        return self.turns[-1]
-
-
-@dataclass(frozen=True, slots=True)
 class TargetPlan:
-    """One target and the cases it owes, in order."""
+    """One target, the cases it owes in order, and the gates that are asked after them."""
 
     target: Target
     cases: tuple[Case, ...]
+    gates: tuple[GateCase, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +54,14 @@ class Plan:
     targets: tuple[TargetPlan, ...]
     conversions: tuple[ConversionCase, ...]
     narrowings: tuple[Narrowing, ...]
+    endpoint: EndpointRef | None = None
+    """The server that is asked, where no engine of this machine is."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether servers are started for it."""
+        gates = (case.gate for entry in self.targets for case in entry.gates)
+        return self.endpoint is None and any(isinstance(gate, ServeGate) for gate in gates)
 
     def owed(self, file_id: str) -> PlannedRun:
         """The plan as it stands in evidence, with node ids under the playbook's node id."""
@@ -116,6 +69,7 @@ class Plan:
             targets=tuple(entry.target.name for entry in self.targets),
             scenarios=(
                 *(_planned(case, file_id) for entry in self.targets for case in entry.cases),
+                *(_planned_gate(gate, file_id) for entry in self.targets for gate in entry.gates),
                 *(_planned_conversion(case, file_id) for case in self.conversions),
             ),
             narrowings=self.narrowings,
@@ -132,45 +86,88 @@ def make_plan(
     tier: Tier | None,
     selection: Selection,
     generate: Generator,
+    endpoint: EndpointRef | None = None,
 ) -> Plan:
     """Expand a playbook: targets × modalities × scenarios, as the tier and the selection allow.
+
+    With an `endpoint` its server is the only target.
 
     Raises:
         AprqaError: when two scenarios of the run would have the same name.
     """
     rule = rule_for(tier)
-    matrix = playbook.test_matrix
-    formats = [f for f in playbook.formats if f in rule.formats]
-    backends = [b for b in matrix.backends if b in rule.backends]
-    modalities = [m for m in matrix.modalities if m in rule.modalities]
-    kept = Selection(
-        backends=tuple(b for b in backends if not selection.backends or b in selection.backends),
-        formats=tuple(f for f in formats if not selection.formats or f in selection.formats),
-        modalities=tuple(
-            m for m in modalities if not selection.modalities or m in selection.modalities
-        ),
-    )
+    declared = _declared(playbook, rule)
+    kept = _selected(declared, selection)
     scenarios = {
         modality: _scenarios(playbook, tier, modality, generate) for modality in kept.modalities
     }
+    asked = (
+        _targets(playbook, kept)
+        if endpoint is None
+        else [Target(playbook.model.id, None, None, None)]
+    )
     targets = tuple(
-        TargetPlan(target, _cases(playbook, target, scenarios))
-        for target in _targets(playbook, kept)
+        TargetPlan(target, cases, tuple(_gates(target, cases, kept.modalities)))
+        for target in asked
+        if (cases := _cases(playbook, target, scenarios))
     )
     return Plan(
         playbook=playbook,
         tier=tier,
-        targets=tuple(entry for entry in targets if entry.cases),
+        targets=targets,
         conversions=(
-            conversions_of(kept.formats, playbook.model.quantizations) if rule.converts else ()
+            conversions_of(kept.formats, playbook.model.quantizations)
+            if rule.converts and endpoint is None
+            else ()
         ),
         narrowings=(
-            *_left_out("--aprqa-format", formats, kept.formats),
-            *_left_out("--aprqa-backend", backends, kept.backends),
-            *_left_out("--aprqa-modality", modalities, kept.modalities),
+            *_not_seen(endpoint, declared),
+            *_left_out("--aprqa-format", declared.formats, kept.formats),
+            *_left_out("--aprqa-backend", declared.backends, kept.backends),
+            *_left_out("--aprqa-modality", declared.modalities, kept.modalities),
             *_too_shallow(playbook, tier, {m: len(found) for m, found in scenarios.items()}),
         ),
+        endpoint=endpoint,
     )
+
+
+def _declared(playbook: Playbook, rule: TierRule) -> Selection:
+    """What the playbook declares and the tier takes."""
+    matrix = playbook.test_matrix
+    return Selection(
+        formats=tuple(f for f in playbook.formats if f in rule.formats),
+        backends=tuple(b for b in matrix.backends if b in rule.backends),
+        modalities=tuple(m for m in matrix.modalities if m in rule.modalities),
+    )
+
+
+def _selected(declared: Selection, by: Selection) -> Selection:
+    """What the command line leaves of it."""
+    return Selection(
+        formats=tuple(f for f in declared.formats if not by.formats or f in by.formats),
+        backends=tuple(b for b in declared.backends if not by.backends or b in by.backends),
+        modalities=tuple(m for m in declared.modalities if not by.modalities or m in by.modalities),
+    )
+
+
+def _gates(
+    target: Target, cases: Sequence[Case], modalities: Sequence[Modality]
+) -> Iterator[GateCase]:
+    """The claims about answers, then those about the server, the last of which ends it."""
+    if target.is_endpoint:
+        yield GateCase(ModelGate.PARITY, target)
+    elif sum(case.batchable for case in cases) >= BATCHED_FROM:
+        yield GateCase(ModelGate.BATCHED, target)
+    if Modality.SERVE in modalities:
+        yield from (GateCase(gate, target) for gate in ServeGate)
+
+
+def _not_seen(endpoint: EndpointRef | None, declared: Selection) -> Iterator[Narrowing]:
+    if endpoint is not None:
+        yield Narrowing(
+            cells=f"{', '.join(declared.formats)} × {', '.join(declared.backends)}",
+            reason=f"asked at {endpoint.url}, whose files and device are not seen",
+        )
 
 
 def _left_out(option: str, declared: Sequence[str], kept: Sequence[str]) -> Iterator[Narrowing]:
@@ -305,6 +302,20 @@ def _planned(case: Case, file_id: str) -> PlannedScenario:
         scenario=case.scenario,
         category=case.category,
         severity=case.severity,
+    )
+
+
+def _planned_gate(case: GateCase, file_id: str) -> PlannedScenario:
+    return PlannedScenario(
+        id=f"{file_id}::{case.target.name}::{case.item_name}",
+        check=case.check,
+        target=case.target.name,
+        backend=case.target.backend,
+        format=case.target.format,
+        modality=case.modality,
+        scenario=case.gate.item_name,
+        category=case.gate.category,
+        severity=case.gate.severity,
     )
 
 

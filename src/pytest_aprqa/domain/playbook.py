@@ -29,6 +29,9 @@ from pytest_aprqa.domain.oracle_spec import OracleSpec
 CHAT_MODALITIES = frozenset({Modality.CHAT, Modality.SERVE})
 """Where a chat template is applied, so that a system text and several turns have a meaning."""
 
+ENDPOINT_URL = r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$"
+"""An address without user, password, query or fragment: keys come from the environment."""
+
 PLAYBOOK_NAME = r"^[a-z0-9][a-z0-9._-]*$"
 """What identifies a playbook: lower case, so that it can name files everywhere."""
 
@@ -256,6 +259,22 @@ class Gates(_Part):
         return value
 
 
+class EndpointRef(_Part):
+    """An OpenAI-compatible server that is asked in place of engines on this machine."""
+
+    url: Annotated[str, Field(pattern=ENDPOINT_URL)]
+    """Root of the server, without user, password or query."""
+    model: _Text | None = None
+    """What the server calls the model; may be absent where it serves one."""
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    """Environment variable that holds the key; `APRQA_API_KEY`, else `OPENAI_API_KEY`."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_the_root(cls, value: str) -> str:
+        return value.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
 class Playbook(_Part):
     """A model's qualification: what is asked, in which combinations, and what counts as wrong."""
 
@@ -275,6 +294,8 @@ class Playbook(_Part):
     """What judges the answers of scenarios without an oracle of their own."""
     gates: Gates = Gates()
     """The gateways."""
+    endpoint: EndpointRef | None = None
+    """A server to ask instead of loading the model here."""
     failure_policy: FailurePolicy = FailurePolicy.STOP_ON_P0
     """When a falsification ends the run."""
     metadata: Mapping[str, JsonValue] = Field(default_factory=dict)

@@ -124,6 +124,14 @@ SAME_BLOCKS = LogitTolerance(5e-3, 0.97)
 """llama.cpp over blocks and torch over the same blocks decoded: llama.cpp rounds activations to
 eight bits before it multiplies blocks with them, which costs as much as q8_0 weights do."""
 
+BATCH_NOISE: MappingProxyType[str, float] = MappingProxyType(
+    {"float32": 1e-3, "float16": 2.0**-4, "bfloat16": 2.0**-1}
+)
+"""How far apart the logits of two tokens may be where a batch picks the one and a request alone the
+other, by the type that the engine computes in: four units in the last place of a logit between 16
+and 32 (IEEE 754 binary16: 2**-6; bfloat16: 2**-3); in float32, where sums of some thousand products
+round, what vLLM saw of the bulk of its tokens, 1e-7 to 1e-5, a hundredfold."""
+
 FOREIGN_TOKENS = 0.1
 """Largest share of adversarial texts that another engine may cut differently. llama.cpp has no NFC,
 no `rstrip`, and its own cuts around combining marks: up to 20 of 251 texts, measured for the

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pytest_aprqa.domain.errors import AprqaError, Falsified
 from pytest_aprqa.domain.text import one_line
+from pytest_aprqa.engines.memory import is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
 
@@ -71,6 +72,40 @@ class Engine(Protocol):
         """Free the model's memory; the engine answers no more."""
 
 
+@runtime_checkable
+class BatchingEngine(Engine, Protocol):
+    """An engine that can answer several greedy requests in one pass."""
+
+    def generate_batch(
+        self, requests: Sequence[GenerationRequest]
+    ) -> tuple[Completion | None, ...]:
+        """Answer greedy requests together; None for each that must be asked alone.
+
+        That is one which is not greedy, which ran out of time in the batch, or whose logits hold
+        NaN: asked alone, it fails by itself and with its own reason.
+
+        Raises:
+            EngineCrashed: the engine broke; nothing is known of any of them.
+        """
+
+
+@runtime_checkable
+class StreamingEngine(Engine, Protocol):
+    """An engine that tells an answer while it grows."""
+
+    def stream(self, request: GenerationRequest, tell: Callable[[str], bool]) -> Completion:
+        """Answer one request as `generate` does, telling each piece of text as it is settled.
+
+        The pieces joined are the completion's text: a piece is told once no stop string and no
+        incomplete character can take it back. A `tell` that gives False wants no more: the answer
+        ends there, and what it holds is what was told.
+
+        Raises:
+            InvalidRequest: the model cannot be asked this; found before anything is told.
+            EngineCrashed: the engine broke.
+        """
+
+
 class LoadFailed(Falsified):
     """The model does not load: gateway G1 is falsified; the message is one line."""
 
@@ -89,7 +124,8 @@ class EngineCrashed(Exception):
     def from_exception(cls, error: BaseException) -> EngineCrashed:
         """The record of an exception: its text and the innermost frames it went through."""
         frames = traceback.extract_tb(error.__traceback__)[-TRACEBACK_TAIL:]
-        return cls(told(error), "".join(traceback.format_list(frames)))
+        text = f"out of memory: {told(error)}" if is_out_of_memory(error) else told(error)
+        return cls(text, "".join(traceback.format_list(frames)))
 
 
 class InvalidRequest(AprqaError):

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-GREEDY_BELOW = 1e-5
-"""A temperature below this is greedy: dividing logits by less overflows."""
+    from pytest_aprqa.engines.streaming import Teller
+
 NAN_LOGITS = "the model's logits hold NaN"
 """From NaN every pick is arbitrary, none is an answer."""
 
@@ -94,7 +94,7 @@ def picker(request: GenerationRequest) -> Callable[[np.ndarray[Any, Any]], int]:
     """
     import numpy as np
 
-    greedy = request.temperature < GREEDY_BELOW
+    greedy = request.greedy
     random = np.random.default_rng(request.seed % 2**63)
 
     def pick(logits: np.ndarray[Any, Any]) -> int:
@@ -126,11 +126,14 @@ class Watch:
         *,
         end_ids: frozenset[int],
         text_of: Callable[[list[int]], str],
+        teller: Teller | None = None,
     ) -> None:
         self._request = request
         self._end_ids = end_ids
         self._text_of = text_of
+        self._teller = teller
         self._started = self._stopped = 0.0
+        self._left = False
         self.token_ids: list[int] = []
         self.finish_reason: FinishReason | None = None
         self.ttft_s: float | None = None
@@ -156,6 +159,9 @@ class Watch:
         if self.ttft_s is None:
             self.ttft_s = elapsed
         self.finish_reason = self._reason(elapsed)
+        if self.finish_reason is None and self._teller and not self._teller.grow(self.text()):
+            self._left = True
+            self.finish_reason = FinishReason.TIMEOUT
         return self.finish_reason is not None
 
     def cut(self) -> None:
@@ -163,7 +169,12 @@ class Watch:
         self.finish_reason = FinishReason.TIMEOUT
 
     def text(self) -> str:
-        """The text so far: no end token, and nothing from the first stop string on."""
+        """The text so far: no end token, and nothing from the first stop string on.
+
+        When a listener wanted no more it is what that was told.
+        """
+        if self._left and self._teller:
+            return self._teller.told
         ends = self.token_ids[-1:] and self.token_ids[-1] in self._end_ids
         text = self._text_of(self.token_ids[:-1] if ends else self.token_ids)
         if self.finish_reason is not FinishReason.STOP:

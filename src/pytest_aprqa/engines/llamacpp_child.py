@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_aprqa.conversion.child_protocol import Channel, Frame, open_channel
-from pytest_aprqa.domain.completion import GenerationRequest, Message
+from pytest_aprqa.conversion.child_protocol import (
+    Channel,
+    Frame,
+    open_channel,
+    peak_memory_bytes,
+)
 from pytest_aprqa.domain.errors import EngineUnavailable
 from pytest_aprqa.engines.engine import EngineCrashed, InvalidRequest, LoadFailed, told
 from pytest_aprqa.engines.llamacpp_model import GgufModel
+from pytest_aprqa.engines.messages import request_of
 
 
 def main() -> None:
@@ -48,7 +53,7 @@ def _answer(channel: Channel, model: GgufModel, message: dict[str, Any]) -> None
         tail = "\n".join(filter(None, (crash.traceback_tail, model.log.take())))
         channel.send({"error": "EngineCrashed", "text": crash.error, "tail": tail})
     else:
-        channel.send({**reply, "peak_memory_bytes": _peak_memory_bytes()}, blob)
+        channel.send({**reply, "peak_memory_bytes": peak_memory_bytes()}, blob)
 
 
 def _do(
@@ -59,26 +64,16 @@ def _do(
     if message["do"] == "logits":
         found = model.logits(message["token_ids"])
         return {"shape": found.shape}, found.tobytes()
-    asked = message["request"]
-    asked["messages"] = tuple(Message(**entry) for entry in asked["messages"])
-    request = GenerationRequest(**{**asked, "stop": tuple(asked["stop"])})
+    if message["do"] == "batch":
+        requests = [request_of(entry) for entry in message["requests"]]
+        answers = model.generate_batch(requests, lambda s: channel.send({"limit_s": s}))
+        return {"answers": answers}, b""
+    request = request_of(message["request"])
 
     def began(rendered: str, prompt_ids: list[int]) -> None:
         channel.send({"rendered_prompt": rendered, "prompt_token_ids": prompt_ids})
 
     return model.generate(request, began), b""
-
-
-def _peak_memory_bytes() -> int:
-    """The most memory this process has held.
-
-    From its own status: getrusage's figure begins with that of the parent that started it.
-    """
-    with open("/proc/self/status", encoding="ascii", errors="replace") as stream:  # noqa: PTH123
-        for line in stream:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status has no line VmHWM: expected the peak resident memory")
 
 
 if __name__ == "__main__":

@@ -7,18 +7,17 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pytest_aprqa.conversion.child_process import ChildDied, ChildProcess, ChildSilent
+from pytest_aprqa.conversion.child_process import ChildProcess, ChildSilent
 from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationRequest
 from pytest_aprqa.domain.errors import EngineUnavailable
-from pytest_aprqa.domain.text import one_line
 from pytest_aprqa.engines.engine import (
-    ContextOverflow,
     EngineCrashed,
     InvalidRequest,
     LoadFailed,
-    NoChatTemplate,
 )
 from pytest_aprqa.engines.generation import require_sane
+from pytest_aprqa.engines.memory import require_memory, weights_bytes
+from pytest_aprqa.engines.messages import loaded, received
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,10 +36,6 @@ LOGITS_TIMEOUT_S = 3600.0
 """Limit of one prefill of a whole context, which may be long on a slow machine."""
 LOAD_TIMEOUT_S = 1800.0
 """Limit of a load: 100 GB at the 60 MB/s of a slow network disk."""
-_KNOWN = {
-    kind.__name__: kind
-    for kind in (InvalidRequest, ContextOverflow, NoChatTemplate, LoadFailed, EngineUnavailable)
-}
 
 
 def load_gguf(path: Path, *, threads: int | None = None, exact: bool = False) -> LlamaCppEngine:
@@ -56,6 +51,7 @@ def load_gguf(path: Path, *, threads: int | None = None, exact: bool = False) ->
     """
     if not path.is_file():
         raise LoadFailed(f"{path}: the file does not exist; expected a GGUF file")
+    require_memory(weights_bytes(path), "cpu", where=str(path))
     return LlamaCppEngine(path, threads=threads or len(os.sched_getaffinity(0)), exact=exact)
 
 
@@ -103,22 +99,34 @@ class LlamaCppEngine:
         child.send({"do": "generate", "request": asdict(request)})
         prompt = self._receive(child, PROMPT_TIMEOUT_S).message
         began = time.perf_counter()
-        prompt_ids = tuple(prompt["prompt_token_ids"])
         try:
-            answer = self._receive(child, request.timeout_s + GRACE_S, may_be_late=True).message
-        except ChildSilent:
-            answer = self._nothing(time.perf_counter() - began)
+            limit = request.timeout_s + GRACE_S
+            answer = self._receive(child, limit, may_be_late=True).message
+        except ChildSilent as silence:
+            answer = self._nothing(time.perf_counter() - began, silence.diagnosis)
         self._peak_memory_bytes = answer["peak_memory_bytes"]
-        return Completion(
-            text=answer["text"],
-            token_ids=tuple(answer["token_ids"]),
-            prompt_tokens=len(prompt_ids),
-            finish_reason=FinishReason(answer["finish_reason"]),
-            ttft_s=answer["ttft_s"],
-            total_s=answer["total_s"],
-            peak_memory_bytes=answer["peak_memory_bytes"],
-            rendered_prompt=prompt["rendered_prompt"],
-            prompt_token_ids=prompt_ids,
+        return self._completion(answer, prompt)
+
+    def generate_batch(
+        self, requests: Sequence[GenerationRequest]
+    ) -> tuple[Completion | None, ...]:
+        """Answer greedy requests together; None for each that must be asked alone.
+
+        Those are, beside what `BatchingEngine` names, the ones that ask for logprobs.
+
+        Raises:
+            EngineCrashed: the child died or hung, or llama.cpp reported an error; nothing is known
+                of any of them.
+        """
+        child = self._running()
+        child.send({"do": "batch", "requests": [asdict(request) for request in requests]})
+        limit = PROMPT_TIMEOUT_S
+        while "answers" not in (message := self._receive(child, limit).message):
+            limit = message["limit_s"] + GRACE_S
+        self._peak_memory_bytes = message["peak_memory_bytes"]
+        return tuple(
+            None if answer is None else self._completion(answer, answer)
+            for answer in message["answers"]
         )
 
     def tokenize(self, text: str, *, special: bool) -> tuple[int, ...]:
@@ -158,14 +166,10 @@ class LlamaCppEngine:
         child = ChildProcess(MODULE)
         child.send(self._settings)
         try:
-            message = child.receive(LOAD_TIMEOUT_S).message
-        except (ChildDied, ChildSilent) as error:
-            how = f"{error}: {_last_line(child.said)}" if child.said else str(error)
-            raise LoadFailed(f"{self._path}: llama.cpp {how} while it loaded the file") from error
-        if "error" in message:
+            return child, loaded(child, self.name, LOAD_TIMEOUT_S, where=str(self._path))
+        except BaseException:
             child.close()
-            raise _KNOWN[message["error"]](message["text"])
-        return child, message
+            raise
 
     def _running(self) -> ChildProcess:
         """The child, started again when the last one was killed or died."""
@@ -181,21 +185,25 @@ class LlamaCppEngine:
     def _receive(
         self, child: ChildProcess, timeout_s: float, *, may_be_late: bool = False
     ) -> Frame:
-        try:
-            frame = child.receive(timeout_s)
-        except ChildDied as death:
-            raise EngineCrashed(f"llama.cpp {death.how}", death.said) from death
-        except ChildSilent as silence:
-            if may_be_late:
-                raise
-            raise EngineCrashed(f"llama.cpp hangs: {silence}; it was killed", child.said) from None
-        if (kind := frame.message.get("error")) == "EngineCrashed":
-            raise EngineCrashed(frame.message["text"], frame.message["tail"])
-        if kind is not None:
-            raise _KNOWN[kind](frame.message["text"])
-        return frame
+        return received(child, self.name, timeout_s, may_be_late=may_be_late)
 
-    def _nothing(self, total_s: float) -> dict[str, Any]:
+    def _completion(self, answer: dict[str, Any], prompt: dict[str, Any]) -> Completion:
+        prompt_ids = tuple(prompt["prompt_token_ids"])
+        return Completion(
+            text=answer["text"],
+            token_ids=tuple(answer["token_ids"]),
+            prompt_tokens=len(prompt_ids),
+            finish_reason=FinishReason(answer["finish_reason"]),
+            ttft_s=answer["ttft_s"],
+            total_s=answer["total_s"],
+            peak_memory_bytes=self._peak_memory_bytes,
+            rendered_prompt=prompt["rendered_prompt"],
+            prompt_token_ids=prompt_ids,
+            batch_size=answer.get("batch_size", 1),
+            diagnosis=answer.get("diagnosis", ""),
+        )
+
+    def _nothing(self, total_s: float, diagnosis: str) -> dict[str, Any]:
         """What is known of an answer whose child was killed: how long it took, and no text."""
         return {
             "text": "",
@@ -204,8 +212,5 @@ class LlamaCppEngine:
             "ttft_s": None,
             "total_s": total_s,
             "peak_memory_bytes": self._peak_memory_bytes,
+            "diagnosis": diagnosis,
         }
-
-
-def _last_line(text: str) -> str:
-    return one_line(text.splitlines()[-1])

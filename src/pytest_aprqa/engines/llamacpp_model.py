@@ -20,9 +20,11 @@ from pytest_aprqa.engines.generation import (
     encodable,
     picker,
     require_room,
+    require_sane,
     require_start,
     require_tokens,
 )
+from pytest_aprqa.engines.llamacpp_batch import Pass, Slot, answer_slots, passes
 from pytest_aprqa.engines.llamacpp_template import ChatTemplate
 from pytest_aprqa.engines.llamacpp_text import TokenText
 
@@ -124,12 +126,9 @@ class GgufModel:
         rendered, prompt_ids = self._prompt(request)
         require_room(len(prompt_ids), request.max_tokens, self.context_length)
         self._make_room(len(prompt_ids) + request.max_tokens)
-        named = (self._text.special(encodable(stop)) for stop in request.stop)
-        stops = frozenset(i for i in named if i is not None)
-        watch = Watch(request, end_ids=self._end_ids | stops, text_of=self._text.of)
-        pick = picker(request)
+        watch, pick = self._watch(request), picker(request)
         began(rendered, prompt_ids)
-        with self._alarm(request.timeout_s):
+        with _alarm(self._context, request.timeout_s):
             watch.start()
             try:
                 token, place = pick(self._decode(prompt_ids, 0)), len(prompt_ids)
@@ -145,6 +144,34 @@ class GgufModel:
             "ttft_s": watch.ttft_s,
             "total_s": watch.total_s,
         }
+
+    def generate_batch(
+        self, requests: Sequence[GenerationRequest], began: Callable[[float], None]
+    ) -> list[dict[str, Any] | None]:
+        """Answer greedy requests together; None for each that must be asked alone.
+
+        `began` is told the limit in seconds of each pass before it.
+
+        Raises:
+            Exception: llama.cpp broke.
+        """
+
+        def run(chunk: list[Slot]) -> float | None:
+            limit_s = max(slot.request.timeout_s for slot in chunk)
+            began(limit_s)
+            try:
+                context = self._new_context(chunk[0].room, sequences=len(chunk))
+            except EngineUnavailable:  # no memory for so many at once
+                return None
+            with _alarm(context, limit_s):
+                try:
+                    return Pass(context, self._batch, chunk, BATCH).run()
+                except InterruptedError:  # those that are done are answered
+                    return limit_s
+
+        slots = [slot for n, r in enumerate(requests) if (slot := self._slot(n, r)) is not None]
+        found = answer_slots(passes(self._model, slots, 4 if self._exact else 2), run)
+        return [found.get(place) for place in range(len(requests))]
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray[Any, Any]:
         """Logits after each token: float32 [tokens, vocabulary].
@@ -194,22 +221,45 @@ class GgufModel:
         It is never more than twice what is needed, as llama.cpp picks the long or the short
         factors of a scaled rope by the context's size.
         """
-        room = max(BATCH, 1 << (tokens - 1).bit_length())
+        room = _room(tokens)
         if self._context is not None and room == self._room:
             return
+        self._context, self._room = None, 0
+        self._context, self._room = self._new_context(room), room
+
+    def _new_context(self, room: int, *, sequences: int = 1) -> Any:
+        """A context with so many tokens of room for each of its sequences."""
         settings = self._library.LlamaContextParams()
-        settings.n_ctx = room
+        settings.n_ctx, settings.n_seq_max = room * sequences, sequences
         settings.n_batch = settings.n_ubatch = BATCH
         settings.n_threads = settings.n_threads_batch = self._threads
         settings.type_k = settings.type_v = _F32 if self._exact else _F16
         settings.flash_attn_type = _FLASH_OFF if self._exact else _FLASH_AUTO
-        self._context, self._room = None, 0
         try:
             context = self._library.LlamaContext(self._model, settings)
         except Exception as error:
-            raise self._failure(f"no context of {room} tokens", error) from error
+            raise self._failure(f"no context of {room * sequences} tokens", error) from error
         context.install_cancel_callback()
-        self._context, self._room = context, room
+        return context
+
+    def _slot(self, place: int, request: GenerationRequest) -> Slot | None:
+        """The request as a part of a batch; None when it has to be asked alone."""
+        if not request.greedy or request.top_logprobs:
+            return None
+        try:
+            require_sane(request)
+            rendered, ids = self._prompt(request)
+            require_room(len(ids), request.max_tokens, self.context_length)
+        except InvalidRequest:
+            return None
+        room = _room(len(ids) + request.max_tokens)
+        return Slot(place, request, rendered, ids, self._watch(request), room)
+
+    def _watch(self, request: GenerationRequest) -> Watch:
+        named = (self._text.special(encodable(stop)) for stop in request.stop)
+        stops = frozenset(i for i in named if i is not None)
+        ends = stops if request.ignore_eos else stops | self._end_ids
+        return Watch(request, end_ids=ends, text_of=self._text.of)
 
     def _decode(self, token_ids: list[int], place: int) -> np.ndarray[Any, Any]:
         """The logits after the last of the tokens, which stand at `place` and after."""
@@ -222,24 +272,10 @@ class GgufModel:
             self._context.decode(self._batch)
         return np.asarray(self._context.get_logits_ith(-1), np.float32)
 
-    @contextmanager
-    def _alarm(self, timeout_s: float) -> Iterator[None]:
-        """After so many seconds `decode` stops in the middle and raises InterruptedError."""
-        context = self._context
-        context.cancel = False
-        timer = threading.Timer(
-            min(timeout_s, threading.TIMEOUT_MAX), lambda: setattr(context, "cancel", True)
-        )
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-            context.cancel = False
-
     def _prompt(self, request: GenerationRequest) -> tuple[str, list[int]]:
+        if given := tuple(request.prompt_token_ids):
+            require_tokens(given, self._vocabulary, self.context_length)
+            return self._text.of(given), list(given)
         if request.prompt is None:
             rendered = self._render(request)
             return rendered, self._text.ids(rendered, special=False)
@@ -282,3 +318,24 @@ class GgufModel:
             for short, i in found.items()
             if i is not None
         }
+
+
+def _room(tokens: int) -> int:
+    return int(max(BATCH, 1 << (tokens - 1).bit_length()))
+
+
+@contextmanager
+def _alarm(context: Any, timeout_s: float) -> Iterator[None]:
+    """After so many seconds `decode` stops in the middle and raises InterruptedError."""
+    context.cancel = False
+    timer = threading.Timer(
+        min(timeout_s, threading.TIMEOUT_MAX), lambda: setattr(context, "cancel", True)
+    )
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        context.cancel = False

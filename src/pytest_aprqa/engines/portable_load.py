@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pytest_aprqa.conversion.portable import ConversionError
+from pytest_aprqa.domain.text import one_line
+from pytest_aprqa.engines.devices import find_device
 from pytest_aprqa.engines.engine import LoadFailed
-from pytest_aprqa.engines.transformers_load import make_model, read_tokenizer, told_of
+from pytest_aprqa.engines.memory import require_memory
+from pytest_aprqa.engines.transformers_load import (
+    DTYPES,
+    device_for,
+    make_model,
+    read_tokenizer,
+    told_of,
+)
+from pytest_aprqa.formats.checkpoint import CheckpointError
 from pytest_aprqa.formats.encodings import FLOATS, encoding_of
+from pytest_aprqa.formats.scratch import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_aprqa.conversion.portable import PortableModel
-    from pytest_aprqa.domain.model import Backend
+    from pytest_aprqa.domain.model import Backend, Format
     from pytest_aprqa.engines.transformers_engine import TransformersEngine
     from pytest_aprqa.formats.tensor import Tensor
 
@@ -46,8 +58,10 @@ def load_portable(
     from pytest_aprqa.engines.transformers_engine import TransformersEngine
 
     where = file or label
-    with TemporaryDirectory(prefix="aprqa-") as name, told_of(where, "cpu", threads):
-        directory = Path(name)
+    dtype = dtype or dtype_of(model)
+    for place in sorted({"cpu", device_for(backend, dtype)}):
+        require_memory(_bytes_in_memory(model, dtype), place, where=where)
+    with scratch() as directory, told_of(where, "cpu", threads):
         _write_files(model, directory)
         tokenizer = read_tokenizer(directory, where=where)
         config, generation = _configs(
@@ -58,7 +72,7 @@ def load_portable(
         dict(_torch_tensors(model, where)),
         where=where,
         backend=backend,
-        dtype=dtype or dtype_of(model),
+        dtype=dtype,
         threads=threads,
     )
     if generation is not None:
@@ -87,6 +101,44 @@ def dtype_of(model: PortableModel) -> str:
     main = _TORCH_NAMES[sizes.most_common(1)[0][0]]
     declared = model.config.get("dtype") or model.config.get("torch_dtype") or main
     return main if declared == main else "float32"
+
+
+def load_portable_file(
+    path: Path,
+    format_: Format,
+    *,
+    backend: Backend,
+    threads: int | None = None,
+    dtype: str | None = None,
+) -> TransformersEngine:
+    """Load an APR or GGUF file with transformers in this process, everything from the file.
+
+    Raises:
+        LoadFailed: the file cannot be read, or what it holds does not make a model.
+        EngineUnavailable: this machine lacks the device or the memory.
+    """
+    from pytest_aprqa.conversion.reading import read_portable
+
+    find_device(backend)  # before a file of gigabytes is read for a device that is not there
+    try:
+        model = read_portable(path)
+        return load_portable(
+            model, backend=backend, threads=threads, dtype=dtype, label=format_, file=path.name
+        )
+    except (CheckpointError, ConversionError) as error:
+        raise LoadFailed(one_line(error)) from error
+
+
+def _bytes_in_memory(model: PortableModel, dtype: str) -> int:
+    """What the weights take as they are read, with the copies of those that change their type."""
+    total = 0
+    for tensor in model.tensors:
+        encoding = encoding_of(tensor.encoding)
+        count = math.prod(tensor.shape)
+        total += count * (encoding.nbytes if encoding.plain else DTYPES["float32"])
+        as_read = _TORCH_NAMES.get(tensor.encoding, "float32")
+        total += 0 if as_read == dtype else count * DTYPES[dtype]
+    return total
 
 
 def _write_files(model: PortableModel, directory: Path) -> None:

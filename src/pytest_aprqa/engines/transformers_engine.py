@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from pytest_aprqa.conversion.child_protocol import peak_memory_bytes
 from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationRequest
 from pytest_aprqa.engines.engine import (
     EngineCrashed,
@@ -14,19 +14,28 @@ from pytest_aprqa.engines.engine import (
     told,
 )
 from pytest_aprqa.engines.generation import (
-    GREEDY_BELOW,
+    Watch,
     encodable,
     require_room,
     require_sane,
     require_start,
     require_tokens,
 )
+from pytest_aprqa.engines.streaming import Teller
+from pytest_aprqa.engines.transformers_batch import (
+    PROBE_LIMIT_S,
+    Row,
+    answer_rows,
+    completion_of_row,
+    padding_is_safe,
+)
 from pytest_aprqa.engines.transformers_load import load_model
+from pytest_aprqa.engines.transformers_logprobs import TopLogprobs
 from pytest_aprqa.engines.transformers_quiet import quiet, seeded, torch_threads
 from pytest_aprqa.engines.transformers_watch import NanGuard, StopWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -79,6 +88,7 @@ class TransformersEngine:
         self._tokenizer = tokenizer
         self._threads = threads
         self._source = dict(source or {})
+        self._pads_safely: bool | None = None
         self.version = version("transformers")
         self.device = str(next(model.parameters()).device)
         self.has_chat_template = bool(tokenizer.chat_template)
@@ -97,6 +107,31 @@ class TransformersEngine:
                 settings or messages that make no sense to it.
             EngineCrashed: torch or transformers raised, or the logits hold NaN.
         """
+        return self._answer(request, None)
+
+    def stream(self, request: GenerationRequest, tell: Callable[[str], bool]) -> Completion:
+        """Answer as `generate` does; `tell` gets each settled piece of text, all joined the answer.
+
+        It is called after every token, with an empty piece where none is settled, and ends the
+        answer by giving False: its text is then what was told, its reason a timeout.
+
+        Raises:
+            InvalidRequest: the model cannot be asked this; found before anything is told.
+            EngineCrashed: torch or transformers raised, or the logits hold NaN.
+        """
+        return self._answer(request, Teller(tell, request.stop))
+
+    def count_prompt(self, request: GenerationRequest) -> int:
+        """How many tokens the request's prompt has.
+
+        Raises:
+            InvalidRequest: the model cannot be asked this.
+        """
+        self._require_open()
+        with quiet():
+            return len(self._tokenize(request)[1])
+
+    def _answer(self, request: GenerationRequest, teller: Teller | None) -> Completion:
         self._require_open()
         require_sane(request)
         with quiet(), torch_threads(self._threads):
@@ -104,12 +139,16 @@ class TransformersEngine:
             require_room(len(prompt_ids), request.max_tokens, self.context_length)
             watch = StopWatch(
                 request,
-                end_ids=self._end_ids | self._special_stops(request.stop),
+                end_ids=self._ends_of(request),
                 text_of=lambda ids: self._text_after(prompt_ids, ids),
+                teller=teller,
             )
+            noted = TopLogprobs(request.top_logprobs) if request.top_logprobs else None
             try:
-                self._run(request, prompt_ids, watch)
+                self._run(request, prompt_ids, watch, noted)
                 text = watch.text()
+                if teller is not None:
+                    teller.finish(text)
             except Exception as error:
                 raise EngineCrashed.from_exception(error) from error
         return Completion(
@@ -122,7 +161,48 @@ class TransformersEngine:
             peak_memory_bytes=self._peak_memory_bytes(),
             rendered_prompt=rendered,
             prompt_token_ids=tuple(prompt_ids),
+            logprobs=noted.choices(watch.token_ids, self._token_text) if noted else (),
         )
+
+    def generate_batch(
+        self,
+        requests: Sequence[GenerationRequest],
+        began: Callable[[float], None] = lambda _limit_s: None,
+    ) -> tuple[Completion | None, ...]:
+        """Answer greedy requests together; None for each that must be asked alone.
+
+        Those are, beside what `BatchingEngine` names, the ones that ask for logprobs, and all of
+        a model that answers padded prompts otherwise than alone. `began` is told the limit in
+        seconds of what comes next, again and again.
+
+        Raises:
+            EngineCrashed: torch or transformers raised; nothing is known of any of them.
+        """
+        self._require_open()
+        with quiet(), torch_threads(self._threads):
+            places = {i: row for i, r in enumerate(requests) if (row := self._row(r)) is not None}
+            rows = list(places.values())
+            if len(rows) > 1 and self._pads_safely is None:
+                began(PROBE_LIMIT_S)
+                self._pads_safely = padding_is_safe(self._model, rows[0].prompt_ids)
+            took = answer_rows(self._model, rows, began) if self._pads_safely else {}
+            found: list[Completion | None] = [None] * len(requests)
+            for index, place in enumerate(places):
+                if index in took and rows[index].answered:
+                    memory = self._peak_memory_bytes()
+                    found[place] = completion_of_row(rows[index], *took[index], memory)
+        return tuple(found)
+
+    def prompt_of(self, request: GenerationRequest) -> tuple[str, list[int]]:
+        """The text given to the tokenizer, chat template applied, and the tokens it becomes.
+
+        Raises:
+            InvalidRequest: the model cannot be asked this.
+        """
+        self._require_open()
+        require_sane(request)
+        with quiet():
+            return self._tokenize(request)
 
     def tokenize(self, text: str, *, special: bool) -> tuple[int, ...]:
         """The text's token ids; `special` adds the start and end tokens the model asks for."""
@@ -178,11 +258,17 @@ class TransformersEngine:
 
             torch.cuda.empty_cache()
 
-    def _run(self, request: GenerationRequest, prompt_ids: list[int], watch: StopWatch) -> None:
+    def _run(
+        self,
+        request: GenerationRequest,
+        prompt_ids: list[int],
+        watch: StopWatch,
+        noted: TopLogprobs | None,
+    ) -> None:
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
-        greedy = request.temperature < GREEDY_BELOW
+        greedy = request.greedy
         settings: dict[str, Any] = {"max_new_tokens": request.max_tokens, "use_cache": True}
         if not greedy:
             whole = {"top_k": 0, "top_p": 1.0}
@@ -194,18 +280,39 @@ class TransformersEngine:
                 input_ids,
                 attention_mask=torch.ones_like(input_ids),
                 generation_config=_generation_config(**settings),
-                logits_processor=LogitsProcessorList([NanGuard()]),
+                logits_processor=LogitsProcessorList([NanGuard(), *([noted] if noted else [])]),
                 stopping_criteria=StoppingCriteriaList([watch]),
             )
             watch.stop()
 
     def _tokenize(self, request: GenerationRequest) -> tuple[str, list[int]]:
+        if given := request.prompt_token_ids:
+            vocabulary = self._model.get_input_embeddings().weight.shape[0]
+            require_tokens(given, vocabulary, self.context_length)
+            return self._decode(list(given)), list(given)
         if request.prompt is None:
             rendered = self._render(request)
             return rendered, list(self._tokenizer(rendered, add_special_tokens=False).input_ids)
         rendered = encodable(request.prompt)
         ids = list(self._tokenizer(rendered).input_ids) or self._start_ids
         return rendered, require_start(ids, rendered)
+
+    def _row(self, request: GenerationRequest) -> Row | None:
+        """The request as a row of a batch; None when it has to be asked alone."""
+        if not request.greedy or request.top_logprobs:
+            return None
+        try:
+            require_sane(request)
+            rendered, prompt_ids = self._tokenize(request)
+            require_room(len(prompt_ids), request.max_tokens, self.context_length)
+        except InvalidRequest:
+            return None
+        watch = Watch(
+            request,
+            end_ids=self._ends_of(request),
+            text_of=lambda ids: self._text_after(prompt_ids, ids),
+        )
+        return Row(request, rendered, prompt_ids, watch)
 
     def _render(self, request: GenerationRequest) -> str:
         if not self.has_chat_template:
@@ -229,10 +336,11 @@ class TransformersEngine:
         if self._model is None:
             raise InvalidRequest("the engine is closed; load the model again")
 
-    def _special_stops(self, stop: Sequence[str]) -> frozenset[int]:
+    def _ends_of(self, request: GenerationRequest) -> frozenset[int]:
         # Special tokens are not in the text, so a stop string that names one acts by its id.
-        added = self._tokenizer.get_added_vocab() if stop else {}
-        return frozenset(added[text] for text in stop if text in added)
+        added = self._tokenizer.get_added_vocab() if request.stop else {}
+        named = frozenset(added[text] for text in request.stop if text in added)
+        return named if request.ignore_eos else named | self._end_ids
 
     def _text_after(self, prompt_ids: list[int], token_ids: list[int]) -> str:
         # Some decoders drop the space before their first token: give them the prompt's last token.
@@ -247,12 +355,15 @@ class TransformersEngine:
             )
         )
 
+    def _token_text(self, token_id: int) -> str:
+        return str(self._tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
+
     def _peak_memory_bytes(self) -> int:
         if self.device.startswith("cuda"):
             import torch
 
             return int(torch.cuda.max_memory_allocated(self.device))
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return peak_memory_bytes()
 
 
 def _generation_config(**settings: Any) -> Any:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_aprqa.domain.errors import EngineUnavailable
-from pytest_aprqa.domain.model import Backend
+from pytest_aprqa.engines.devices import find_device
 from pytest_aprqa.engines.engine import LoadFailed, told
+from pytest_aprqa.engines.memory import is_out_of_memory, require_memory
 from pytest_aprqa.engines.transformers_quiet import quiet, torch_threads
+from pytest_aprqa.formats.huggingface import survey_huggingface
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-DTYPES = ("float32", "float16", "bfloat16")
-"""The dtypes that a load may ask for in place of the checkpoint's own."""
+    from pytest_aprqa.domain.model import Backend
+
+DTYPES = MappingProxyType({"float32": 4, "float16": 2, "bfloat16": 2})
+"""The dtypes that a load may ask for in place of the checkpoint's own, and bytes per value."""
 SHOWN = 3
 """Tensor names a message shows of each kind of mismatch."""
 
@@ -29,9 +35,11 @@ def load_model(
         LoadFailed: the files do not make a model.
         EngineUnavailable: this machine cannot run it: no device, no memory, no library.
     """
-    device = _device_for(backend, dtype)
+    device = device_for(backend, dtype)
     if not (directory / "config.json").is_file():
         raise LoadFailed(f"{directory}: no config.json; expected a directory with a model's files")
+    for place in sorted({"cpu", device}):  # the weights pass through the machine's own memory
+        require_memory(_bytes_in_memory(directory, dtype), place, where=str(directory))
     with told_of(str(directory), device, threads):
         tokenizer = read_tokenizer(directory, where=str(directory))
         from transformers import AutoModelForCausalLM
@@ -59,7 +67,7 @@ def make_model(
         LoadFailed: the tensors do not fit the configuration: one is missing, say.
         EngineUnavailable: this machine cannot run it: no device, no memory, no library.
     """
-    device = _device_for(backend, dtype)
+    device = device_for(backend, dtype)
     with told_of(where, device, threads):
         import torch
         from transformers import AutoModelForCausalLM
@@ -82,46 +90,39 @@ def told_of(where: str, device: str, threads: int | None) -> Iterator[None]:
         EngineUnavailable: there is no memory or no library for it.
     """
     with torch_threads(threads), quiet():
-        import torch
-
         try:
             yield
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise EngineUnavailable(
-                f"{where}: not enough memory on {device}: {told(error)}"
-            ) from error
         except ImportError as error:
             raise EngineUnavailable(f"{where}: {told(error)}") from error
         except (LoadFailed, EngineUnavailable):
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise EngineUnavailable(
+                    f"{where}: not enough memory on {device}: {told(error)}"
+                ) from error
             raise LoadFailed(f"{where}: {told(error)}") from error
 
 
-def _device_for(backend: Backend, dtype: str | None) -> str:
+def device_for(backend: Backend, dtype: str | None) -> str:
+    """The device that a load on this backend uses.
+
+    Raises:
+        EngineUnavailable: there is none, or no such dtype.
+    """
     device = find_device(backend)
     if dtype is not None and dtype not in DTYPES:
         raise EngineUnavailable(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
     return device
 
 
-def find_device(backend: Backend) -> str:
-    """The device of a backend: `cpu`, or the caller's current CUDA device.
-
-    Raises:
-        EngineUnavailable: the backend is a GPU and torch sees no CUDA device.
-    """
-    if backend is Backend.CPU:
-        return "cpu"
-    with quiet():
-        import torch
-
-        if not torch.cuda.is_available():
-            raise EngineUnavailable(
-                f"no CUDA device: torch {torch.__version__} sees none; "
-                "run where there is one (nvidia-smi, CUDA_VISIBLE_DEVICES) or with backend cpu"
-            )
-        return f"cuda:{torch.cuda.current_device()}"
+def _bytes_in_memory(directory: Path, dtype: str | None) -> int:
+    """What the weights will take; files that cannot be read count nothing, the load tells why."""
+    checkpoint, _problems = survey_huggingface(directory)
+    if dtype is None:
+        return sum(info.nbytes for info in checkpoint.tensors.values())
+    size = DTYPES[dtype]
+    return sum(math.prod(info.shape) * size for info in checkpoint.tensors.values())
 
 
 def read_tokenizer(directory: Path, *, where: str) -> Any:

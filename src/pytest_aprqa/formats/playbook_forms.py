@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_aprqa.domain.oracle_spec import is_plugin_name
 from pytest_aprqa.domain.playbook import PLAYBOOK_NAME, Mistake, ask_mistake
 
 Loc = tuple[str | int, ...]
@@ -33,7 +34,6 @@ SECTIONS_NOT_RUN = (
     "kernel_profile",
     "mvp_matrix",
     "verification_tests",
-    "endpoint",
 )
 ORACLES_NOT_RUN = ("hf_parity",)
 NO_ORACLE = "composite names no oracle; add all, any or none"
@@ -87,6 +87,7 @@ def canonical(data: Any, *, name: str, spellings: Mapping[Loc, str]) -> Form:
         form.data["version"] = spellings[("version",)]
     _home_of_model(form)
     _gates(form)
+    _endpoint(form)
     _placeholders(form)
     if isinstance(oracles := form.data.get("oracles"), list):
         form.data["oracles"] = [
@@ -110,8 +111,11 @@ def _home_of_model(form: Form) -> None:
         return
     model = form.data["model"] = dict(model)
     if "endpoint" in model:
+        if "endpoint" in form.data:
+            form.wrong(("model", "endpoint"), "is the same key as endpoint; keep one")
+        form.data.setdefault("endpoint", model["endpoint"])
+        form.moved[("endpoint",)] = ("model", "endpoint")
         del model["endpoint"]
-        form.wrong(("model", "endpoint"), NOT_RUN.format(noun="section"))
     if "hf_repo" in model:
         if "id" in model:
             form.wrong(("model", "hf_repo"), "is the same key as id; keep one")
@@ -128,6 +132,13 @@ def _home_of_model(form: Form) -> None:
         form.moved[("model", "formats")] = ("test_matrix", "formats")
     elif model["formats"] != formats:
         form.wrong(("test_matrix", "formats"), "differs from model.formats; keep one of the two")
+
+
+def _endpoint(form: Form) -> None:
+    """A server's address alone is short for a mapping with nothing else."""
+    if isinstance(address := form.data.get("endpoint"), str):
+        form.data["endpoint"] = {"url": address}
+        form.moved[("endpoint", "url")] = form.source_of(("endpoint",))
 
 
 def _gates(form: Form) -> None:
@@ -194,6 +205,8 @@ def _fold(
         form.wrong(here, f"more than one oracle takes {key}; write it inside the one it is for")
     elif fitting and key in fitting[0][0]:
         form.wrong(here, "given in the oracle too; keep one")
+    elif not fitting and (plugin := next((c for c, _ in options if _is_plugin(c)), None)):
+        form.wrong(here, f"write it within the oracle: {{type: {plugin['type']}, {key}: …}}")
     elif not fitting and not any(child["type"] in ORACLES_NOT_RUN for child, _ in options):
         names = ", ".join(child["type"] for child, _ in options)[:80]
         form.wrong(here, f"the oracle {names!r} takes no {key}; {_either(takers)} would")
@@ -213,6 +226,8 @@ def _either(names: tuple[str, ...]) -> str:
 
 def _oracle(form: Form, value: Any, loc: Loc, source: Loc) -> Any:
     """An oracle written as a name, a list (all of them), or a mapping with or without config."""
+    if loc != source:
+        form.moved[loc] = source
     if isinstance(value, str):
         _refuse_not_run(form, value, source)
         form.moved[(*loc, "type")] = source
@@ -230,6 +245,8 @@ def _oracle(form: Form, value: Any, loc: Loc, source: Loc) -> Any:
     if not isinstance(value, dict):
         return value
     made = _without_config(form, value, loc, source)
+    if _is_plugin(made):
+        return _settings_apart(form, made, loc)
     if "ignore_case" in made:
         made["ignore_case"] = _boolean(made["ignore_case"])
     if made.get("type") == "composite":
@@ -255,6 +272,18 @@ def _without_config(form: Form, value: dict[str, Any], loc: Loc, source: Loc) ->
     settings = {key: item for key, item in config.items() if key != "type"}
     form.moved.update({(*loc, key): (*source, "config", key) for key in settings})
     return ({"type": value["type"]} if "type" in value else {}) | settings
+
+
+def _settings_apart(form: Form, plugin: dict[str, Any], loc: Loc) -> dict[str, Any]:
+    """An oracle of another package: its settings are that package's, and stay as they are."""
+    settings = {key: item for key, item in plugin.items() if key != "type"}
+    moved = {(*loc, "settings", key): form.source_of((*loc, key)) for key in settings}
+    form.moved.update(moved)
+    return {"type": plugin["type"], "settings": settings}
+
+
+def _is_plugin(oracle: Any) -> bool:
+    return _has_type(oracle) and is_plugin_name(oracle["type"])
 
 
 def _children(form: Form, composite: dict[str, Any], loc: Loc) -> None:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pytest_aprqa.domain.oracle_spec import OracleSpec
-from pytest_aprqa.domain.playbook import Gates, Matrix, Mistake, ModelRef, Playbook, Scenario
+from pytest_aprqa.domain.oracle_spec import BUILT_IN
+from pytest_aprqa.domain.playbook import (
+    EndpointRef,
+    Gates,
+    Matrix,
+    Mistake,
+    ModelRef,
+    Playbook,
+    Scenario,
+)
 from pytest_aprqa.formats.playbook_forms import Form, Loc
 
-ORACLE_TYPES: dict[str, type[BaseModel]] = {
-    spec.model_fields["type"].default: spec for spec in get_args(get_args(OracleSpec)[0])
-}
+ORACLE_TYPES: dict[str, type[BaseModel]] = dict(BUILT_IN)
 SHORTHAND_KEYS: dict[type[BaseModel], tuple[str, ...]] = {
     ModelRef: ("hf_repo",),
     Matrix: ("formats",),
@@ -25,6 +31,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "model": ModelRef,
     "test_matrix": Matrix,
     "gates": Gates,
+    "endpoint": EndpointRef,
     "scenarios": Scenario,
 }
 _NOUNS = {
@@ -50,6 +57,11 @@ _MISSING = {
 }
 _PATTERNS = {
     ("id",): "org/name (of letters, digits, '-', '_' and '.')",
+    ("endpoint", "url"): (
+        "the root of a server such as http://127.0.0.1:8000, without user, password or query: "
+        "keys come from the environment"
+    ),
+    ("endpoint", "api_key_env"): "the name of an environment variable",
     ("version",): 'a version such as "1.0" or "1.0.0"',
     ("name",): (
         "a name of lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit"

@@ -7,12 +7,14 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from pytest_aprqa.domain.oracle_spec import PLUGIN_NAME
 from pytest_aprqa.domain.playbook import Playbook
 from pytest_aprqa.formats.playbook_forms import TAKES_EXPECTED, TAKES_LANGUAGE
 from pytest_aprqa.formats.playbook_problems import ORACLE_TYPES
 
 SCHEMA_ID = "urn:pytest-aprqa:playbook"
 _ORACLE = {"$ref": "#/$defs/Oracle"}
+_PLUGIN_NAME = {"type": "string", "pattern": PLUGIN_NAME}
 _SCALAR = {"type": ["string", "number"]}
 _TRUE = "[Tt][Rr][Uu][Ee]|[Yy][Ee][Ss]|[Oo][Nn]"
 _FALSE = "[Ff][Aa][Ll][Ss][Ee]|[Nn][Oo]|[Oo][Ff][Ff]"
@@ -51,9 +53,9 @@ def playbook_json_schema() -> dict[str, Any]:
 
 
 def _with_oracle_references(schema: Any) -> Any:
-    """The schema with the one discriminated union, the oracle, referred to by name."""
+    """The schema with the one union of objects, the oracle, referred to by name."""
     match schema:
-        case {"discriminator": _}:
+        case {"oneOf": [*_]}:
             kept = {key: schema[key] for key in ("description", "default") if key in schema}
             return _ORACLE | kept
         case dict():
@@ -84,6 +86,12 @@ def _add_forms(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
         **model["properties"]["formats"],
         "description": "Formats to qualify; may be given in `model` instead.",
     }
+    address = definitions["EndpointRef"]["properties"]["url"]
+    short = {"type": "string", "pattern": address["pattern"]}
+    endpoint = {"anyOf": [short, {"$ref": "#/$defs/EndpointRef"}]}
+    told = schema["properties"]["endpoint"]["description"]
+    schema["properties"]["endpoint"] = {**endpoint, "description": told}
+    model["properties"]["endpoint"] = {**endpoint, "description": "The same as `endpoint` above."}
     schema["anyOf"] = [
         {"properties": {part: {"required": ["formats"]}}} for part in ("model", "test_matrix")
     ]
@@ -127,13 +135,28 @@ def _add_oracle(definitions: dict[str, Any]) -> None:
                 for group in ("all", "any", "none")
             ]
         mappings.append({"anyOf": [{"$ref": f"#/$defs/{spec.__name__}"}, nested]})
+    definitions["PluginSpec"] = _plugin(definitions["PluginSpec"]["description"])
     definitions["Oracle"] = {
         "description": "What judges an answer: a name, a list (all must hold) or a mapping.",
         "anyOf": [
             {"enum": [name for name in ORACLE_TYPES if name not in ("regex", "composite")]},
+            _PLUGIN_NAME,
             {"type": "array", "items": _ORACLE, "minItems": 1},
             *mappings,
+            {"$ref": "#/$defs/PluginSpec"},
         ],
+    }
+
+
+def _plugin(description: str) -> dict[str, Any]:
+    """An oracle of another package, whose settings nobody here knows, beside its type or apart."""
+    return {
+        "type": "object",
+        "description": description,
+        "properties": {"type": _PLUGIN_NAME, "config": {"type": "object"}},
+        "required": ["type"],
+        "if": {"required": ["config"]},
+        "then": {"maxProperties": 2},
     }
 
 
@@ -163,7 +186,8 @@ def _add_scenario_shorthand(scenario: dict[str, Any]) -> None:
 
 def _only_for(key: str, takers: tuple[str, ...]) -> dict[str, Any]:
     """A condition: with an oracle that does not take the key, the key is absent."""
-    others = {"enum": [name for name in ORACLE_TYPES if name not in (*takers, "composite")]}
+    built_in = [name for name in ORACLE_TYPES if name not in (*takers, "composite")]
+    others = {"anyOf": [{"enum": built_in}, _PLUGIN_NAME]}
     named = {
         "anyOf": [
             others,

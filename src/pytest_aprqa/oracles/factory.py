@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.oracle_spec import (
+    BUILT_IN,
     ArithmeticSpec,
     CodeSyntaxSpec,
     CompositeSpec,
@@ -18,22 +19,21 @@ from pytest_aprqa.domain.oracle_spec import (
     GarbageSpec,
     OneOfSpec,
     OracleSpec,
+    PluginSpec,
     RegexSpec,
     ResponseSpec,
+    is_plugin_name,
 )
 from pytest_aprqa.oracles.verdicts import Oracle
 
-_TYPES: dict[str, type[OracleSpec]] = {
-    spec.model_fields["type"].default: spec for spec in get_args(get_args(OracleSpec)[0])
-}
 EMPTY_COMPOSITE = (
     "composite: `all`, `any` and `none` are empty, so nothing is judged; name at least one oracle"
 )
 
 
 def oracle_names() -> tuple[str, ...]:
-    """Return the names a playbook may give an oracle."""
-    return tuple(_TYPES)
+    """Return the names of the built-in oracles."""
+    return tuple(BUILT_IN)
 
 
 def parse_oracle(oracle: str | OracleSpec, **settings: Any) -> OracleSpec:
@@ -43,12 +43,14 @@ def parse_oracle(oracle: str | OracleSpec, **settings: Any) -> OracleSpec:
             names = ", ".join(sorted(settings))
             raise AprqaError(f"{oracle.type}: a spec takes no settings beside it ({names})")
         return oracle
-    if oracle not in _TYPES:
-        close = get_close_matches(oracle, _TYPES, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(_TYPES)}"
+    if is_plugin_name(oracle):
+        return PluginSpec(type=oracle, settings=settings)
+    if oracle not in BUILT_IN:
+        close = get_close_matches(oracle, BUILT_IN, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(BUILT_IN)}"
         raise AprqaError(f"unknown oracle {oracle!r}: {hint}")
     try:
-        return _TYPES[oracle].model_validate(settings)
+        return BUILT_IN[oracle].model_validate(settings)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
@@ -58,8 +60,16 @@ def parse_oracle(oracle: str | OracleSpec, **settings: Any) -> OracleSpec:
 
 
 def build_oracle(spec: OracleSpec) -> Oracle:
-    """Return the oracle of a spec; raises AprqaError for an empty composite."""
+    """Return the oracle of a spec.
+
+    Raises:
+        AprqaError: an empty composite, or an oracle of another package that cannot be had.
+    """
     match spec:
+        case PluginSpec():
+            from pytest_aprqa.oracles.plugins import build_plugin_oracle
+
+            return build_plugin_oracle(spec)
         case ArithmeticSpec():
             from pytest_aprqa.oracles.arithmetic.oracle import ArithmeticOracle
 
@@ -123,6 +133,10 @@ def applicable(specs: Iterable[OracleSpec]) -> Oracle:
 def why_inapplicable(spec: OracleSpec, question: str) -> str | None:
     """Return why the oracle can judge no answer to the question, and what to do; None if it can."""
     match spec:
+        case PluginSpec():
+            from pytest_aprqa.oracles.plugins import why_plugin_inapplicable
+
+            return why_plugin_inapplicable(spec, question)
         case ArithmeticSpec():
             from pytest_aprqa.oracles.arithmetic.oracle import why_inapplicable as arithmetic
 

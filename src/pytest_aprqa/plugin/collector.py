@@ -1,110 +1,37 @@
-"""From a playbook file to items: `PlaybookFile > TargetNode > GatewayItem, ScenarioItem`."""
+"""From a playbook file to nodes: `PlaybookFile > TargetNode`, whose items are in `items`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_aprqa.domain.conversions import CONVERSION, ConversionCase
-from pytest_aprqa.domain.errors import AprqaError, Falsified, ModelUnavailable, PlaybookError
-from pytest_aprqa.domain.gates import Gateway, gateway_item_name
-from pytest_aprqa.domain.model import Severity
-from pytest_aprqa.domain.plan import Case, Plan, Target, TargetPlan, make_plan
-from pytest_aprqa.domain.playbook import Scenario
-from pytest_aprqa.plugin.arguments import playbooks_named
-from pytest_aprqa.plugin.options import Settings, hang_grace, settings_of
+from pytest_aprqa.domain.case import Case, Target
+from pytest_aprqa.domain.conversions import CONVERSION
+from pytest_aprqa.domain.errors import AprqaError, ModelUnavailable, PlaybookError
+from pytest_aprqa.domain.gates import gateway_item_name, gateways_of
+from pytest_aprqa.domain.model import Modality
+from pytest_aprqa.domain.model_gates import GateCase
+from pytest_aprqa.domain.plan import Plan, TargetPlan
+from pytest_aprqa.domain.serve import ServeGate
+from pytest_aprqa.plugin.extensions import unusable_oracles
+from pytest_aprqa.plugin.options import hang_grace, settings_of
+from pytest_aprqa.plugin.subject import Subject, plan_of, read_document, resolve, teller_of
 
 if TYPE_CHECKING:
     from pytest_aprqa.formats.hub import ResolvedModel
     from pytest_aprqa.formats.playbook_yaml import PlaybookDocument
+    from pytest_aprqa.plugin.items import UnavailableItem
 
 GATEWAYS_PLUGIN = "aprqa-gateways"
 CONVERSION_LIMIT_S = 3600.0
 """Most seconds that one conversion item may take before it counts as hung."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What a playbook file stands for in this run: its document, plan, and the model's files."""
-
-    file_id: str
-    document: PlaybookDocument
-    plan: Plan
-    model: ResolvedModel
-
-
-def read_document(path: Path, root: Path) -> PlaybookDocument:
-    """Read a playbook; its mistakes are told with the path as seen from `root`."""
-    from pytest_aprqa.formats.playbook_yaml import read_playbook
-
-    try:
-        return read_playbook(Path(os.path.relpath(path)))
-    except PlaybookError as error:
-        told = os.path.relpath(path, root)
-        shown = os.path.relpath(path)
-        lines = [told + line.removeprefix(shown) for line in error.problems]
-        raise PlaybookError(path, lines) from None
-
-
-def plan_of(document: PlaybookDocument, settings: Settings) -> Plan:
-    """The plan of a playbook under these settings; the same in every process."""
-    seed = document.playbook.test_matrix.seed
-
-    def generate(count: int) -> Sequence[Scenario]:
-        from pytest_aprqa.strategies.prompts import generate_scenarios
-
-        return [
-            Scenario(name=s.name, prompt=s.prompt, oracle=s.oracle_spec, category=s.category)
-            for s in generate_scenarios(count, seed)
-        ]
-
-    return make_plan(
-        document.playbook,
-        tier=settings.tier,
-        selection=settings.selection,
-        generate=generate,
-    )
-
-
-def resolve(
-    document: PlaybookDocument, settings: Settings, say: Callable[[str], None]
-) -> ResolvedModel:
-    """Find the model's files.
-
-    Raises:
-        ModelUnavailable: when they are not on this machine; the message says how to get them.
-    """
-    from pytest_aprqa.formats.hub import resolve_model
-
-    model = document.playbook.model
-    local = settings.model_path
-    if local is None and model.local_path is not None:
-        local = document.path.parent / model.local_path
-    return resolve_model(
-        model.id,
-        revision=model.revision,
-        local_path=local,
-        download=settings.download,
-        progress=say,
-    )
-
-
-def download_ahead(config: pytest.Config) -> None:
-    """Get the files of every playbook that the command line names, for the workers to find.
-
-    What is wrong with a playbook or a download is left for the worker's collection to tell.
-    """
-    settings = settings_of(config)
-    for path in playbooks_named(config):
-        try:
-            resolve(read_document(path, config.rootpath), settings, _teller(config))
-        except AprqaError as error:
-            _teller(config)(f"aprqa: {error}")
+GATEWAY_LIMIT_S = 7200.0
+"""The same of a gateway: it may hash, convert and load the largest model that fits a machine."""
+GATE_LIMIT_S = 1800.0
+"""The same of a gate: some two hundred short requests of a slow model, and a server's start."""
 
 
 class PlaybookFile(pytest.File):
@@ -123,11 +50,13 @@ class PlaybookFile(pytest.File):
         if not plan.targets:
             yield self._cannot_run("nothing_to_run", _why_empty(plan))
             return
+        model: ResolvedModel | None = None
         try:
-            model = resolve(document, settings, _teller(self.config))
+            model = resolve(document, settings, teller_of(self.config))
         except ModelUnavailable as error:
-            yield self._cannot_run("model_unavailable", str(error))
-            return
+            if plan.endpoint is None:
+                yield self._cannot_run("model_unavailable", str(error))
+                return
         except AprqaError as error:
             raise self.CollectError(f"{self._told()}: {error}") from None
         subject = Subject(self.nodeid, document, plan, model)
@@ -142,6 +71,8 @@ class PlaybookFile(pytest.File):
         return os.path.relpath(self.path, self.config.rootpath)
 
     def _cannot_run(self, name: str, reason: str) -> UnavailableItem:
+        from pytest_aprqa.plugin.items import UnavailableItem
+
         item: UnavailableItem = UnavailableItem.from_parent(self, name=name, reason=reason)
         return item
 
@@ -150,7 +81,11 @@ class PlaybookFile(pytest.File):
         if not manager.hasplugin(GATEWAYS_PLUGIN):
             from pytest_aprqa.plugin import gateways
             from pytest_aprqa.plugin.conduct import Conduct
+            from pytest_aprqa.plugin.environment import share_out_threads
+            from pytest_aprqa.plugin.line import in_worker
 
+            if in_worker(self.config):
+                share_out_threads()
             manager.register(gateways, GATEWAYS_PLUGIN)
             manager.register(Conduct(self.config), "aprqa-conduct")
 
@@ -169,21 +104,29 @@ class TargetNode(pytest.Collector):
         return self.target_plan.target
 
     def collect(self) -> Iterator[pytest.Item]:
-        """The five gateways, then every case."""
+        """The gateways, then the cases and gates: those of the server last, its end at the end."""
+        from pytest_aprqa.plugin.gates import prove
         from pytest_aprqa.plugin.gateways import pass_gateway, qualify
+        from pytest_aprqa.plugin.items import GateItem, GatewayItem, ScenarioItem
 
-        for gateway in Gateway:
-            name = gateway_item_name(gateway, self.target.name)
-            yield GatewayItem.from_parent(self, name=name, callobj=pass_gateway, gateway=gateway)
         grace = hang_grace(self.config)
-        for case in self.target_plan.cases:
-            item: ScenarioItem = ScenarioItem.from_parent(
-                self, name=case.item_name, callobj=qualify, case=case
+        for gateway in gateways_of(endpoint=self.target.is_endpoint):
+            name = gateway_item_name(gateway, self.target.name)
+            first: GatewayItem = GatewayItem.from_parent(
+                self, name=name, callobj=pass_gateway, gateway=gateway
             )
-            if grace is not None:
-                limit = len(case.turns) * case.timeout_ms / 1000 + grace
-                item.add_marker(pytest.mark.timeout(limit, func_only=True))
-            yield item
+            yield limited(first, GATEWAY_LIMIT_S, grace)
+        for subject in _in_order(self.target_plan):
+            if isinstance(subject, Case):
+                item: ScenarioItem = ScenarioItem.from_parent(
+                    self, name=subject.item_name, callobj=qualify, case=subject
+                )
+                yield limited(item, len(subject.turns) * subject.timeout_ms / 1000, grace)
+            else:
+                gate: GateItem = GateItem.from_parent(
+                    self, name=subject.item_name, callobj=prove, case=subject
+                )
+                yield limited(gate, GATE_LIMIT_S, grace)
 
     def teardown(self) -> None:
         """Give the target's memory back."""
@@ -202,155 +145,31 @@ class ConversionNode(pytest.Collector):
     def collect(self) -> Iterator[pytest.Item]:
         """Every conversion that the plan owes."""
         from pytest_aprqa.plugin.conversions import try_out
+        from pytest_aprqa.plugin.items import ConversionItem
 
         grace = hang_grace(self.config)
         for case in self.subject.plan.conversions:
             item: ConversionItem = ConversionItem.from_parent(
                 self, name=case.item_name, callobj=try_out, case=case
             )
-            if grace is not None:
-                limit = CONVERSION_LIMIT_S + grace
-                item.add_marker(pytest.mark.timeout(limit, func_only=True))
-            yield item
+            yield limited(item, CONVERSION_LIMIT_S, grace)
 
 
-class PlaybookItem(pytest.Function):
-    """An item of a playbook: fixtures, marks and `--lf` work as for any test function."""
-
-    __test__ = False
-
-    @property
-    def subject(self) -> Subject:
-        """What the item's playbook stands for."""
-        return self.station_node.subject
-
-    @property
-    def station_node(self) -> TargetNode | ConversionNode:
-        """The node whose station gathers what the next report carries away."""
-        assert isinstance(self.parent, TargetNode | ConversionNode)
-        return self.parent
-
-    def mark_with(self, *words: str | None, **facts: str | None) -> None:
-        """Mark the item with words, and with `aprqa(...)` for `-m` by keyword."""
-        tier = self.subject.plan.tier
-        for word in (*words, tier):
-            if word is not None:
-                self.add_marker(str(word))
-        about = {**facts, "tier": tier}
-        told = {key: str(value) for key, value in about.items() if value is not None}
-        self.add_marker(pytest.mark.aprqa(**told))
-
-    def line(self) -> int:
-        """The 1-based line of the playbook that the item comes from."""
-        return self.subject.document.line_of("test_matrix")
-
-    def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
-        """Where IDEs and annotations point: the playbook's own line."""
-        return self.path, self.line() - 1, self.name
-
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """A falsification in words; anything else as pytest shows it."""
-        if isinstance(excinfo.value, Falsified | AprqaError):
-            return excinfo.getrepr(style="value")
-        return super().repr_failure(excinfo)
+def limited(item: pytest.Item, seconds: float, grace: float | None) -> pytest.Item:
+    """The item, ended when it takes longer by the grace; without one the limit is not ours."""
+    if grace is not None:
+        item.add_marker(pytest.mark.timeout(seconds + grace, func_only=True))
+    return item
 
 
-class ConversionItem(PlaybookItem):
-    """One conversion."""
-
-    def __init__(self, *, case: ConversionCase, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.case = case
-        self.mark_with(
-            CONVERSION,
-            case.quantization,
-            case.severity,
-            *case.path,
-            quantization=case.quantization,
-            severity=case.severity,
-            scenario=case.item_name,
-        )
-
-
-class TargetItem(PlaybookItem):
-    """An item below a `TargetNode`."""
-
-    @property
-    def node(self) -> TargetNode:
-        """The target's node."""
-        assert isinstance(self.parent, TargetNode)
-        return self.parent
-
-    def mark(self, *names: str, **facts: str | None) -> None:
-        """Mark the item with its target's words too."""
-        target = self.node.target
-        self.mark_with(
-            target.format,
-            target.backend,
-            target.quantization,
-            *names,
-            format=target.format,
-            backend=target.backend,
-            quantization=target.quantization,
-            **facts,
-        )
-
-
-class GatewayItem(TargetItem):
-    """One gateway of one target, seen in the tree."""
-
-    def __init__(self, *, gateway: Gateway, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.gateway = gateway
-        self.mark("gateway", Severity.P0, severity=Severity.P0, scenario=gateway)
-
-
-class ScenarioItem(TargetItem):
-    """One case."""
-
-    def __init__(self, *, case: Case, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.case = case
-        self.mark(
-            case.modality,
-            case.severity,
-            modality=case.modality,
-            severity=case.severity,
-            scenario=case.scenario,
-        )
-
-    def line(self) -> int:
-        """The line of the scenario or prompt; the matrix's for a generated one."""
-        document = self.node.subject.document
-        index = self.case.index
-        if index is None:
-            return document.line_of("test_matrix")
-        listed = document.playbook.scenarios
-        if index < len(listed) and listed[index].name == self.case.scenario:
-            return document.line_of("scenarios", index)
-        return document.line_of("test_matrix", "prompts", index)
-
-
-class UnavailableItem(pytest.Item):
-    """Stands for a playbook of which nothing can run here; always skipped, with the reason."""
-
-    def __init__(self, *, reason: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.reason = reason
-
-    def runtest(self) -> None:
-        """Skip."""
-        pytest.skip(self.reason)
-
-    def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
-        """The playbook's first line."""
-        return self.path, 0, self.name
-
-
-def _teller(config: pytest.Config) -> Callable[[str], None]:
-    """Tells the progress of a download on the terminal, past pytest's capture of output."""
-    reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
-    return (lambda text: None) if reporter is None else reporter.write_line
+def _in_order(target_plan: TargetPlan) -> Iterator[Case | GateCase]:
+    """What needs no server comes first, as the server is the last to start."""
+    cases, gates = target_plan.cases, target_plan.gates
+    last = [entry for entry in gates if entry.gate is ServeGate.SHUTDOWN]
+    yield from (case for case in cases if case.modality is not Modality.SERVE)
+    yield from (entry for entry in gates if entry not in last)
+    yield from (case for case in cases if case.modality is Modality.SERVE)
+    yield from last
 
 
 def _why_empty(plan: Plan) -> str:
@@ -367,7 +186,7 @@ def _check(plan: Plan, document: PlaybookDocument, told: str) -> None:
     """Refuse two items of one name, and oracles that cannot judge their question."""
     from pytest_aprqa.oracles import why_inapplicable
 
-    problems: list[str] = []
+    problems = unusable_oracles(document, told)
     seen: set[str] = set()
     judged: set[str] = set()
     for target_plan in plan.targets:

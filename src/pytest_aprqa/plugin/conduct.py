@@ -7,20 +7,15 @@ from typing import Any, Literal
 
 import pytest
 
-from pytest_aprqa.checks.conversion_evidence import blank_conversion
-from pytest_aprqa.checks.scenario import blank_evidence
+from pytest_aprqa.checks.blank import blank
 from pytest_aprqa.domain.errors import Falsified
 from pytest_aprqa.domain.evidence import Evidence, Outcome
 from pytest_aprqa.domain.gates import Gateway
-from pytest_aprqa.domain.model import Severity
+from pytest_aprqa.domain.model import Modality, Severity
 from pytest_aprqa.domain.playbook import FailurePolicy
 from pytest_aprqa.domain.tiers import rule_for
-from pytest_aprqa.plugin.collector import (
-    ConversionItem,
-    PlaybookItem,
-    ScenarioItem,
-    TargetItem,
-)
+from pytest_aprqa.plugin.extensions import providers_for
+from pytest_aprqa.plugin.items import GateItem, OwingItem, PlaybookItem, ScenarioItem, TargetItem
 from pytest_aprqa.plugin.line import in_worker, line_of, worker_of
 from pytest_aprqa.plugin.station import note, noted, stamped, station_of
 
@@ -54,6 +49,10 @@ class Conduct:
         if lacking is not None:
             _put_off(item, Outcome.SKIPPED, lacking)
             pytest.skip(lacking)
+        if isinstance(item, ScenarioItem):
+            from pytest_aprqa.plugin.gateways import prepare
+
+            prepare(item)
 
     def _out_of_time(self, item: PlaybookItem) -> str | None:
         plan = item.subject.plan
@@ -108,36 +107,35 @@ def _lacking(item: PlaybookItem) -> str | None:
         return None  # conversions are compared on the CPU
     from pytest_aprqa.engines.choice import why_unavailable
 
-    modality = item.case.modality if isinstance(item, ScenarioItem) else None
-    return why_unavailable(item.node.target, modality)
+    target = item.node.target
+    providers = providers_for(item.config, target)
+    modality = item.case.modality if isinstance(item, ScenarioItem | GateItem) else None
+    if providers and modality is Modality.SERVE:
+        names = ", ".join(provider.name for provider in providers)
+        return f"only the built-in engines are served; --aprqa-engine chose {names}"
+    return why_unavailable(target, providers)
 
 
 def _put_off(item: PlaybookItem, outcome: Outcome, reason: str) -> None:
     """Note that the item will not be asked; a lack of this machine's is excused, a stop is not."""
-    if isinstance(item, ScenarioItem | ConversionItem):
-        evidence = _blank(item, outcome, reason)
+    if isinstance(item, OwingItem):
+        evidence = blank(item.case, item.nodeid, outcome, reason)
         excused = outcome is Outcome.SKIPPED
         note(item, evidence.model_copy(update={"excused": excused}))
-
-
-def _blank(item: ScenarioItem | ConversionItem, outcome: Outcome, reason: str) -> Evidence:
-    if isinstance(item, ConversionItem):
-        return blank_conversion(item.case, item.nodeid, outcome, reason)
-    return blank_evidence(item.case, item.nodeid, outcome, reason)
 
 
 def _evidence_of(
     item: PlaybookItem, report: pytest.TestReport, call: pytest.CallInfo[None]
 ) -> Evidence | None:
     """The evidence that this report is the first to know; None when it has none to give."""
-    if not isinstance(item, ScenarioItem | ConversionItem) or report.when == "teardown":
+    if not isinstance(item, OwingItem) or report.when == "teardown":
         return None
     known = noted(item)
     if known is not None:
         return known if report.when == "call" or report.skipped else None
     if report.skipped:
         reason = str(call.excinfo.value) if call.excinfo is not None else "skipped"
-        skipped = _blank(item, Outcome.SKIPPED, reason)
+        skipped = blank(item.case, item.nodeid, Outcome.SKIPPED, reason)
         # A skip of anybody else's, by a mark say, is no excuse: it leaves the run partial.
         excused = reason == station_of(item.station_node).unavailable
         return skipped.model_copy(update={"excused": excused})
@@ -146,9 +144,9 @@ def _evidence_of(
     error = call.excinfo.value
     if isinstance(error, pytest.fail.Exception) and str(error).startswith("Timeout"):
         reason = f"stopped by pytest-timeout: {error}"
-        return _blank(item, Outcome.TIMEOUT, reason)
+        return blank(item.case, item.nodeid, Outcome.TIMEOUT, reason)
     if isinstance(error, Falsified):  # a gateway refused the target before the case was asked
-        return _blank(item, Outcome.BLOCKED, str(error).split("\n")[0])
+        return blank(item.case, item.nodeid, Outcome.BLOCKED, str(error).split("\n")[0])
     return None
 
 
@@ -186,7 +184,7 @@ def _report_blocked(item: PlaybookItem, reason: str) -> None:
             user_properties=item.user_properties,
         )
         if skipped:
-            evidence = noted(item) if isinstance(item, ScenarioItem | ConversionItem) else None
+            evidence = noted(item) if isinstance(item, OwingItem) else None
             payload = _payload(item, evidence)
             if payload:
                 report.aprqa = payload  # type: ignore[attr-defined]

@@ -7,14 +7,11 @@ import pytest
 from pytest_aprqa.checks.conversion import try_conversion
 from pytest_aprqa.checks.conversion_bench import ConversionBench
 from pytest_aprqa.checks.gateways import PLAIN_PROBES
-from pytest_aprqa.domain.errors import Falsified
-from pytest_aprqa.domain.evidence import Outcome
 from pytest_aprqa.domain.model import Modality
 from pytest_aprqa.domain.plan import Plan
-from pytest_aprqa.plugin.collector import ConversionItem
 from pytest_aprqa.plugin.environment import threads_per_worker
-from pytest_aprqa.plugin.explain import explain
-from pytest_aprqa.plugin.station import note
+from pytest_aprqa.plugin.items import ConversionItem
+from pytest_aprqa.plugin.station import conclude
 
 PROMPTS = 16
 """Prompts of the playbook that converted models are compared on."""
@@ -25,10 +22,7 @@ def try_out(request: pytest.FixtureRequest) -> None:
     """Make the conversion and compare; fail where something is lost."""
     item = request.node
     assert isinstance(item, ConversionItem)
-    evidence = try_conversion(item.case, _bench_of(item), item.nodeid)
-    note(item, evidence)
-    if evidence.outcome is not Outcome.CORROBORATED:
-        raise Falsified(explain(evidence))
+    conclude(item, try_conversion(item.case, _bench_of(item), item.nodeid))
 
 
 def _bench_of(item: ConversionItem) -> ConversionBench:
@@ -38,9 +32,7 @@ def _bench_of(item: ConversionItem) -> ConversionBench:
     bench = node.stash.get(_BENCH, None)
     if bench is None:
         subject = item.subject
-        bench = ConversionBench(
-            subject.model.directory, prompts_of(subject.plan), threads_per_worker()
-        )
+        bench = ConversionBench(subject.directory, prompts_of(subject.plan), threads_per_worker())
         node.stash[_BENCH] = bench
     return bench
 

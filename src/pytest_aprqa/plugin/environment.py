@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import MutableMapping
 from importlib import metadata
+
+from pytest_aprqa.engines.torch_host import THREAD_VARIABLES
+
+"""What OpenMP, Intel's MKL and OpenBLAS ask for their number of threads."""
 
 _LIBRARIES = (
     "pytest-aprqa",
@@ -37,11 +42,26 @@ def describe_libraries() -> dict[str, str]:
     return {name: version for name in _LIBRARIES if (version := _version(name)) is not None}
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def threads_per_worker() -> int:
     """This process's share of the cores that it may use: xdist's workers divide them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    return max(1, (cores or 1) // workers)
+    return max(1, cores() // workers)
+
+
+def share_out_threads(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Tell the numeric libraries, and child processes, how many threads a worker may start.
+
+    They read it when they are loaded, and take every core otherwise. What the user has set stands.
+    """
+    for name in THREAD_VARIABLES:
+        environ.setdefault(name, str(threads_per_worker()))
 
 
 def engine_line() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from pytest_aprqa.domain.case import ENDPOINT
 from pytest_aprqa.domain.evidence import Check, Evidence, Outcome
 from pytest_aprqa.domain.gates import GatewayResult, gateway_item_name
 from pytest_aprqa.domain.text import escaped
@@ -24,6 +25,8 @@ def explain(evidence: Evidence) -> str:
     if evidence.check is Check.SCENARIO:
         lines += _block("prompt", evidence.rendered_prompt or evidence.question)
         lines += _block("output", evidence.output)
+    if evidence.diagnosis:
+        lines += _block("where", evidence.diagnosis[-_SHOWN:])  # the innermost frames stand last
     for verdict in evidence.verdicts:
         lines.append(f"  verdict  {verdict.oracle}: {verdict.ruling}: {printable(verdict.reason)}")
     for name, value in evidence.measurements.items():
@@ -34,8 +37,19 @@ def explain(evidence: Evidence) -> str:
             f"  took     {metrics.duration_ms:.0f} ms, {metrics.completion_tokens} tokens, "
             f"finish reason {metrics.finish_reason}"
         )
-    lines += ["", f"  reproduce: {reproduce(evidence.id)}"]
+    if evidence.diagnosis:
+        lines += _block("log", evidence.diagnosis[-_SHOWN:])
+    lines += ["", f"  reproduce: {reproduce(evidence.id)}{_with_engine(evidence)}"]
     return "\n".join(lines)
+
+
+def _with_engine(evidence: Evidence) -> str:
+    """The options by which another engine than the built-in one was asked."""
+    if (provider := evidence.engine.get("provider")) is not None:
+        return f" --aprqa-engine {shlex.quote(provider)}"
+    if evidence.target == ENDPOINT and "url" in evidence.engine:
+        return f" --aprqa-endpoint {shlex.quote(evidence.engine['url'])}"
+    return ""
 
 
 def explain_gateway(result: GatewayResult, node_id: str) -> str:

@@ -7,9 +7,12 @@ hands out the loaded engine.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_aprqa.checks.ahead import AheadEngine
 from pytest_aprqa.checks.gateways import (
     check_answers,
     check_integrity,
@@ -18,15 +21,23 @@ from pytest_aprqa.checks.gateways import (
     check_not_garbage,
 )
 from pytest_aprqa.checks.integrity_finding import Expectations
-from pytest_aprqa.checks.scenario import try_case
+from pytest_aprqa.checks.scenario import first_request, try_case
 from pytest_aprqa.domain.errors import EngineUnavailable, Falsified
-from pytest_aprqa.domain.evidence import ModelRecord, Outcome
+from pytest_aprqa.domain.evidence import ModelRecord
 from pytest_aprqa.domain.gates import Gateway, GatewayResult
-from pytest_aprqa.plugin.collector import GatewayItem, ScenarioItem, TargetNode
+from pytest_aprqa.domain.model import Modality
+from pytest_aprqa.engines import choice
+from pytest_aprqa.plugin.collector import TargetNode
 from pytest_aprqa.plugin.environment import threads_per_worker
-from pytest_aprqa.plugin.explain import explain, explain_gateway
+from pytest_aprqa.plugin.explain import explain_gateway
+from pytest_aprqa.plugin.extensions import provider_for
+from pytest_aprqa.plugin.items import GatewayItem, ScenarioItem
 from pytest_aprqa.plugin.line import line_of
-from pytest_aprqa.plugin.station import Station, note, station_of
+from pytest_aprqa.plugin.serving import client_of, connected, start_ahead
+from pytest_aprqa.plugin.station import Station, conclude, station_of
+
+if TYPE_CHECKING:
+    from pytest_aprqa.engines.engine import Engine
 
 Admit = Callable[[TargetNode], Station]
 """Lets a target through a gateway, evaluated once for each target; raises when it is refused."""
@@ -34,8 +45,19 @@ Admit = Callable[[TargetNode], Station]
 
 @pytest.fixture(scope="session")
 def g0_integrity() -> Admit:
-    """G0: config, tokenizer and tensors of the target's checkpoint agree."""
-    return lambda node: _admit(node, Gateway.G0, _integrity)
+    """G0: config, tokenizer and tensors of the target's checkpoint agree.
+
+    The files behind an endpoint cannot be looked into: nothing is asserted of them.
+    """
+
+    def admit(node: TargetNode) -> Station:
+        if node.target.is_endpoint:
+            station = station_of(node)
+            station.model = station.model or model_record(node, {})
+            return station
+        return _admit(node, Gateway.G0, _integrity)
+
+    return admit
 
 
 @pytest.fixture(scope="session")
@@ -95,19 +117,38 @@ def qualify(request: pytest.FixtureRequest, g4_not_garbage: Admit) -> None:
     """The body of a scenario's item."""
     item = request.node
     assert isinstance(item, ScenarioItem)
-    engine = g4_not_garbage(item.node).engine
+    station = g4_not_garbage(item.node)
+    engine: Engine | None = station.engine
+    if item.case.modality is Modality.SERVE:
+        engine = client_of(item, station)
     assert engine is not None
-    evidence = try_case(item.case, engine, item.nodeid)
-    note(item, evidence)
-    if evidence.outcome is Outcome.SKIPPED:
-        pytest.skip(evidence.reason)
-    if evidence.outcome is not Outcome.CORROBORATED:
-        raise Falsified(explain(evidence))
+    conclude(item, try_case(item.case, engine, item.nodeid))
+
+
+def prepare(item: ScenarioItem) -> None:
+    """Before the item is timed, have its answer and those of later items generated together."""
+    engine = station_of(item.node).engine
+    if engine is None or not engine.batches or not item.case.batchable:
+        return
+    if item.config.getoption("aprqa_batch") == "off":
+        return
+    if engine.tried(first_request(item.case)):
+        return
+    items = item.session.items
+    later = items[items.index(item) :]
+    engine.prepare(
+        other.case
+        for other in later
+        if isinstance(other, ScenarioItem) and other.parent is item.parent
+    )
 
 
 def release(node: TargetNode) -> None:
-    """Close the target's engine and forget it; called when no item of the target is left."""
+    """End the target's server and engine; called when no item of the target is left."""
     station = station_of(node)
+    if station.server is not None:
+        station.server.close()
+        station.server = None
     if station.engine is not None:
         station.engine.close()
         station.engine = None
@@ -134,8 +175,10 @@ def _admit(
 def _integrity(node: TargetNode, station: Station) -> GatewayResult:
     from pytest_aprqa.formats.digest import file_hashes
 
-    directory = node.subject.model.directory
-    station.model = _model_record(node, file_hashes(directory))
+    directory = node.subject.directory
+    assert node.target.format is not None
+    choice.prefetch(node.target, threads=threads_per_worker())
+    station.model = model_record(node, file_hashes(directory))
     model = node.subject.plan.playbook.model
     expectations = Expectations(
         hidden_dim=model.expected_hidden_dim,
@@ -155,16 +198,17 @@ def _integrity(node: TargetNode, station: Station) -> GatewayResult:
     return result
 
 
-def _model_record(node: TargetNode, hashes: dict[str, str]) -> ModelRecord:
+def model_record(node: TargetNode, hashes: dict[str, str]) -> ModelRecord:
     """Which model ran; a directory of the user's own does not run under the playbook's name."""
     subject = node.subject
-    model = subject.plan.playbook.model
-    own = node.config.getoption("aprqa_model") is not None
+    model, found = subject.plan.playbook.model, subject.model
+    seen = found is not None and not node.target.is_endpoint
+    own = node.config.getoption("aprqa_model") is not None and seen
     return ModelRecord(
-        id=f"local/{subject.model.directory.name}" if own else model.id,
+        id=f"local/{subject.directory.name}" if own else model.id,
         revision="none" if own else model.revision,
-        source=subject.model.source,
-        commit=subject.model.revision,
+        source=found.source if found is not None and seen else "unknown",
+        commit=found.revision if found is not None and seen else None,
         size_category=model.size_category,
         family=model.family,
         size_variant=model.size_variant,
@@ -173,19 +217,24 @@ def _model_record(node: TargetNode, hashes: dict[str, str]) -> ModelRecord:
 
 
 def _load(node: TargetNode, station: Station) -> GatewayResult:
-    from pytest_aprqa.engines.choice import load_engine
-
-    file = station.file
-    assert file is not None
     try:
-        result, station.engine = check_load(
-            node.target.name,
-            lambda: load_engine(node.target, file, threads=threads_per_worker()),
-        )
+        result, engine = check_load(node.target.name, lambda: _engine(node, station))
     except EngineUnavailable as error:
         station.unavailable = str(error)
         pytest.skip(station.unavailable)
+    station.engine = None if engine is None else AheadEngine(engine)
     return result
+
+
+def _engine(node: TargetNode, station: Station) -> Engine:
+    if node.target.is_endpoint:
+        return connected(node)
+    from pytest_aprqa.engines.providers import load_with
+
+    assert station.file is not None
+    provider = provider_for(node.config, node.target)
+    load = choice.load_engine if provider is None else partial(load_with, provider)
+    return load(node.target, station.file, threads=threads_per_worker())
 
 
 def _answers(node: TargetNode, station: Station) -> GatewayResult:
@@ -201,4 +250,7 @@ def _no_crash(node: TargetNode, station: Station) -> GatewayResult:
 
 def _not_garbage(node: TargetNode, station: Station) -> GatewayResult:
     assert station.engine is not None
-    return check_not_garbage(node.target.name, station.engine, station.answers)
+    result = check_not_garbage(node.target.name, station.engine, station.answers)
+    if result.passed:
+        start_ahead(node, station)
+    return result

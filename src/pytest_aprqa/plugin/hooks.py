@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_aprqa.plugin import hookspecs
 from pytest_aprqa.plugin.options import add_options, check_options
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_aprqa.plugin.collector import PlaybookFile
 
 PLAYBOOK_SUFFIX = ".playbook.yaml"
+_WORKERS = pytest.StashKey["str | None"]()
 
 _MARKERS = {
     "aprqa(format, backend, modality, quantization, severity, tier, scenario)": "a playbook's item",
@@ -28,6 +30,7 @@ _MARKERS = {
     "run": "items that complete a plain prompt",
     "chat": "items that go through the model's chat template",
     "serve": "items that ask over HTTP",
+    "gate": "gates of a target's answers or of its server",
     "P0": "items whose falsification blocks the model",
     "P1": "items whose falsification counts against the score",
     "P2": "items whose falsification is noted",
@@ -47,15 +50,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks by which others add engines and oracles."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks, so that `--strict-markers` and `-m` know them; check the options."""
     check_options(config)
+    _extend(config)
     for name, meaning in _MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
     for name in _QUANTIZATIONS:
         config.addinivalue_line("markers", f"{name}: items that run {name} weights")
     if config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Controller(config), "aprqa-controller")
+
+
+def _extend(config: pytest.Config) -> None:
+    """Find the engines that the command line names, and the oracles that a hook brings."""
+    if config.getoption("aprqa_engine"):
+        from pytest_aprqa.plugin.extensions import choose_engines
+
+        choose_engines(config)
+    if config.hook.pytest_aprqa_oracles.get_hookimpls():
+        from pytest_aprqa.plugin.extensions import register_oracles
+
+        register_oracles(config)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PlaybookFile | None:
@@ -67,17 +88,37 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PlaybookFi
     return PlaybookFile.from_parent(parent, path=file_path)
 
 
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """With `-n auto`, as many workers as have work and memory; xdist decides without playbooks."""
+    from pytest_aprqa.plugin.arguments import playbooks_named
+
+    if not any(playbooks_named(config)):
+        return None
+    from pytest_aprqa.plugin.workers import auto_workers
+
+    workers = auto_workers(config)
+    if workers is None:
+        return None
+    config.stash[_WORKERS] = workers.told
+    return workers.count
+
+
 class _Controller:
     """What the plugin does where xdist's workers are steered; light until a playbook turns up."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
+    def pytest_report_header(self) -> str | None:
+        """Why `-n auto` starts fewer workers than there are cores."""
+        return self._config.stash.get(_WORKERS, None)
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, config: pytest.Config) -> None:
         """Download once, here, before the workers look for the models' files."""
         if config.getoption("aprqa_download"):
-            from pytest_aprqa.plugin.collector import download_ahead
+            from pytest_aprqa.plugin.subject import download_ahead
 
             download_ahead(config)
 
@@ -91,9 +132,13 @@ class _Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
         """Schedule whole targets when a playbook is among the arguments and nobody chose a mode."""
+        from pytest_aprqa.plugin.arguments import playbooks_named
+
+        if not any(playbooks_named(config)):
+            return None
         from pytest_aprqa.plugin.scheduler import scheduler_for
 
-        return scheduler_for(config, log)
+        return scheduler_for(config)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from pytest_aprqa.checks.conversion_evidence import blank_conversion
-from pytest_aprqa.checks.scenario import blank_evidence
-from pytest_aprqa.domain.conversions import ConversionCase
+from pytest_aprqa.checks.blank import Owed, blank
+from pytest_aprqa.domain.case import Case
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.evidence import (
     Evidence,
@@ -28,15 +27,17 @@ from pytest_aprqa.domain.evidence import (
     worse,
 )
 from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.model_gates import GateCase
 from pytest_aprqa.domain.mqs import ASKED, score_run
-from pytest_aprqa.domain.plan import Case, Plan, conversion_id
-from pytest_aprqa.plugin.collector import plan_of, read_document
+from pytest_aprqa.domain.plan import Plan, TargetPlan, conversion_id
 from pytest_aprqa.plugin.environment import describe_host, describe_libraries
 from pytest_aprqa.plugin.hooks import PLAYBOOK_SUFFIX
 from pytest_aprqa.plugin.line import line_of
 from pytest_aprqa.plugin.live import LiveLines
 from pytest_aprqa.plugin.options import settings_of
 from pytest_aprqa.plugin.station import stamped
+from pytest_aprqa.plugin.subject import plan_of, read_document
+from pytest_aprqa.plugin.undisturbed import undisturbed
 from pytest_aprqa.reports.evidence_files import JOURNAL, append_line, write_record
 from pytest_aprqa.reports.scorecard import CardLine, render
 
@@ -58,7 +59,7 @@ class Book:
     file_id: str
     plan: Plan
     owed: PlannedRun
-    cases: dict[str, Case | ConversionCase]
+    cases: dict[str, Owed]
     identity: PlaybookRecord
     directory: Path
     evidence: dict[str, Evidence] = field(default_factory=dict)
@@ -97,6 +98,7 @@ class Ledger:
         self._idle: dict[str, str] = {}
         self._other_tests = False
         self._interrupted = False
+        self._unwritten: str | None = None
         self._cards: list[tuple[str, tuple[CardLine, ...]]] = []
         self._live = LiveLines(config)
 
@@ -170,7 +172,7 @@ class Ledger:
         reason = f"the worker died while running {crashitem.rsplit('::', 1)[-1]}"
         payload: dict[str, Any] = {"file": book.file_id}
         if case is not None:
-            evidence = _crashed(case, crashitem, reason)
+            evidence = blank(case, crashitem, Outcome.CRASHED, reason)
             target = evidence.target
             dead = str(report.node.gateway.id)
             payload["evidence"] = stamped(evidence, dead).model_dump(mode="json")
@@ -191,19 +193,34 @@ class Ledger:
 
         A run that asked nothing is no success.
         """
-        for book in self._books.values():
-            record = self._record(book)
-            written = self._write(book, record)
-            try:
-                card = render(record, score_run(record), written)
-            except AprqaError as error:  # the record contradicts itself: no score stands on it
-                card = (CardLine(f"  not scored: {error}", "bad"),)
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
-            self._cards.append((book.identity.name, card))
+        with undisturbed():
+            for book in self._books.values():
+                try:
+                    card = self._card(book)
+                except AprqaError as error:  # no score stands on it
+                    card = (CardLine(f"  not scored: {error}", "bad"),)
+                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+                self._cards.append((book.identity.name, card))
         asked = any(book.gateways or _asked(book) for book in self._books.values())
         nothing = (self._books or self._idle) and not asked and not self._other_tests
         if nothing and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+    def _card(self, book: Book) -> tuple[CardLine, ...]:
+        """The score of a book whose evidence was written.
+
+        Raises:
+            AprqaError: the record contradicts itself, or there is no room for it.
+        """
+        record = self._record(book)
+        if self._unwritten is not None:
+            raise AprqaError(self._unwritten)
+        try:
+            written = self._write(book, record)
+        except OSError as error:
+            where = f"evidence cannot be written to {book.directory}"
+            raise AprqaError(f"{where}: {error.strerror}") from error
+        return render(record, score_run(record), written)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the score cards."""
@@ -219,13 +236,26 @@ class Ledger:
         book = self._books.get(payload["file"])
         if book is None:
             raise AprqaError(f"evidence of {payload['file']}, which no worker announced")
-        append_line(book.directory, payload)
+        self._append(book, payload)
         if "evidence" in payload:
             book.add_evidence(Evidence.model_validate(payload["evidence"]))
         for result in payload.get("gateways", ()):
             book.add_gateway(GatewayResult.model_validate(result))
         if "model" in payload:
             book.model = ModelRecord.model_validate(payload["model"])
+
+    def _append(self, book: Book, payload: dict[str, Any]) -> None:
+        """Write evidence down; a disk that takes no more stops the line, and nothing is scored."""
+        if self._unwritten is not None:
+            return
+        try:
+            append_line(book.directory, payload)
+        except OSError as error:
+            self._unwritten = (
+                f"evidence cannot be written to {book.directory}: {error.strerror}; make room, or "
+                "name another place with --aprqa-report-dir"
+            )
+            self._line.stop(book.file_id, self._unwritten)
 
     def _record(self, book: Book) -> RunRecord:
         model = book.plan.playbook.model
@@ -254,20 +284,18 @@ class Ledger:
         return [_relative(p, self._config.invocation_params.dir) for p in shown if p.exists()]
 
 
-def _cases(plan: Plan, file_id: str) -> dict[str, Case | ConversionCase]:
+def _cases(plan: Plan, file_id: str) -> dict[str, Owed]:
     """What each item that owes evidence is about, by node id."""
-    asked = {
+    asked: dict[str, Owed] = {
         f"{file_id}::{entry.target.name}::{case.item_name}": case
         for entry in plan.targets
-        for case in entry.cases
+        for case in _owed_by(entry)
     }
     return asked | {conversion_id(case, file_id): case for case in plan.conversions}
 
 
-def _crashed(case: Case | ConversionCase, item_id: str, reason: str) -> Evidence:
-    if isinstance(case, ConversionCase):
-        return blank_conversion(case, item_id, Outcome.CRASHED, reason)
-    return blank_evidence(case, item_id, Outcome.CRASHED, reason)
+def _owed_by(entry: TargetPlan) -> Sequence[Case | GateCase]:
+    return (*entry.cases, *entry.gates)
 
 
 def _asked(book: Book) -> bool:

@@ -39,6 +39,8 @@ class Line:
     """True when a failed gateway stops the run and not only its own playbook."""
     exit_reason: str | None = field(default=None)
     """Set in this process when the run is to end with `pytest.exit` after the current item."""
+    _here: dict[str, str] = field(default_factory=dict)
+    """The stops that this process made, by file name."""
 
     def as_workerinput(self) -> str:
         """What a worker needs to join the line, as JSON."""
@@ -62,6 +64,8 @@ class Line:
             path = self.run_dir / name
             if path.exists():
                 return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
+            if name in self._here:
+                return self._here[name]
         return None
 
     def seconds_since_start_of(self, file_id: str) -> float:
@@ -77,16 +81,19 @@ class Line:
 
     def _write(self, name: str, reason: str) -> None:
         """The first stop of a scope stands; written under another name first, never half there."""
-        self._make()
-        path = self.run_dir / name
-        draft = path.with_name(f".{name}.{os.getpid()}")
-        draft.write_text(json.dumps({"reason": reason}), encoding="utf-8")
+        self._here.setdefault(name, reason)
+        draft = self.run_dir / f".{name}.{os.getpid()}"
         try:
-            os.link(draft, path)
+            self._make()
+            draft.write_text(json.dumps({"reason": reason}), encoding="utf-8")
+            os.link(draft, self.run_dir / name)
         except FileExistsError:
             return
+        except OSError as error:
+            # A disk without room stops this process's items; others go on, and nothing is scored.
+            self._here[name] = f"{reason} (other workers were not told: {error.strerror})"
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
 
     def _make(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from pytest_aprqa.domain.case import ENDPOINT
 from pytest_aprqa.domain.conversions import CONVERSION
 from pytest_aprqa.domain.evidence import Outcome
-from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.gates import Gateway, GatewayResult, gateways_of
 from pytest_aprqa.domain.plan import Plan
 from pytest_aprqa.plugin.environment import engine_line
 
@@ -37,6 +38,7 @@ class LiveLines:
         self._reporter: pytest.TerminalReporter | None = reporter
         self._compact = reporter is not None and config.get_verbosity() == 0
         self._rewrites = self._compact and reporter is not None and reporter.isatty
+        self._engines = ", ".join(config.getoption("aprqa_engine")) or engine_line()
         self._targets: dict[tuple[str, str], _Progress] = {}
 
     def announce(self, plan: Plan, items: Sequence[str]) -> None:
@@ -47,7 +49,7 @@ class LiveLines:
                 self._targets.setdefault(key, _Progress(0)).items += 1
         if self._reporter is not None and self._compact:
             self._reporter.ensure_newline()
-            for line in _header(plan, len(items)):
+            for line in _header(plan, len(items), self._engines):
                 self._reporter.write_line(line, bold=True)
 
     def status_of(self, report: pytest.TestReport) -> _Status | None:
@@ -122,15 +124,18 @@ def _count(progress: _Progress, payload: dict[str, Any] | None) -> None:
         progress.seconds += metrics["duration_ms"] / 1000
 
 
-def _header(plan: Plan, items: int) -> list[str]:
+def _header(plan: Plan, items: int, engines: str) -> list[str]:
     playbook = plan.playbook
     targets = ", ".join(entry.target.name for entry in plan.targets)
     conversions = f"; {len(plan.conversions)} conversions" if plan.conversions else ""
+    gates = sum(len(entry.gates) for entry in plan.targets)
+    more = f"; {gates} gates" if gates else ""
+    who = f"endpoint {plan.endpoint.url}" if plan.endpoint else f"engine {engines}"
     modalities = dict.fromkeys(case.modality for entry in plan.targets for case in entry.cases)
     tier = f"tier {plan.tier}" if plan.tier else "no tier (feedback)"
     return [
         f"aprqa: {playbook.model.id} @ {playbook.model.revision}, {tier}, {items} items",
-        f"       {targets} × {', '.join(modalities)}{conversions}; engine {engine_line()}",
+        f"       {targets} × {', '.join(modalities)}{conversions}{more}; {who}",
     ]
 
 
@@ -138,7 +143,7 @@ def _line(
     target: str, progress: _Progress, gateways: Mapping[tuple[str, Gateway], GatewayResult]
 ) -> str:
     marks = []
-    for gateway in Gateway if target != CONVERSION else ():
+    for gateway in gateways_of(endpoint=target == ENDPOINT) if target != CONVERSION else ():
         result = gateways.get((target, gateway))
         marks.append(f"{gateway}{'·' if result is None else '✓' if result.passed else '✗'}")
     told = ", ".join(f"{count} {word.lower()}" for word, count in progress.outcomes.items())

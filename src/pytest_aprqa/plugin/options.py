@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_aprqa.domain.model import Tier
+    from pytest_aprqa.domain.model import Format, Tier
     from pytest_aprqa.domain.plan import Selection
+    from pytest_aprqa.domain.playbook import EndpointRef
 
 _TIERS = ("smoke", "mvp", "quick", "standard", "deep", "full")
 _AXES = {
@@ -47,6 +48,20 @@ def _add_what_is_qualified(group: pytest.OptionGroup) -> None:
         action="store_true",
         help="get missing model files from the Hugging Face Hub, at the playbook's revision",
     )
+    group.addoption(
+        "--aprqa-endpoint",
+        metavar="URL",
+        default=None,
+        help="ask the OpenAI-compatible server at URL (vLLM, SGLang, TGI, llama-server, Ollama) "
+        "instead of loading the model here; its key comes from APRQA_API_KEY or OPENAI_API_KEY. "
+        "What it has loaded and where cannot be seen, so the result certifies nothing",
+    )
+    group.addoption(
+        "--aprqa-endpoint-model",
+        metavar="NAME",
+        default=None,
+        help="what that server calls the model, where it serves several",
+    )
     for axis, words in _AXES.items():
         group.addoption(
             f"--aprqa-{axis}",
@@ -61,11 +76,27 @@ def _add_what_is_qualified(group: pytest.OptionGroup) -> None:
 def _add_how_it_runs(parser: pytest.Parser) -> None:
     group = parser.getgroup("aprqa")
     group.addoption(
+        "--aprqa-engine",
+        action="append",
+        metavar="[FORMAT=]NAME",
+        default=[],
+        help="run targets (of this format) with the named engine instead of the built-in one: "
+        "transformers, llama.cpp, apr, or one that a package or conftest.py brings; repeatable, "
+        "the first that can run a target does, and what none can run is skipped",
+    )
+    group.addoption(
         "--aprqa-gate",
         choices=("stop", "block"),
         default="stop",
         help="what a failed gateway stops: the whole run (stop, the default), or only the items "
         "of that playbook (block)",
+    )
+    group.addoption(
+        "--aprqa-batch",
+        choices=("auto", "off"),
+        default="auto",
+        help="whether a target's greedy questions are generated together ahead of the items that "
+        "ask them, where the engine can (auto, the default), or each alone (off)",
     )
     group.addoption(
         "--aprqa-report-dir",
@@ -92,6 +123,8 @@ class Settings:
     selection: Selection
     model_path: Path | None
     download: bool
+    endpoint: EndpointRef | None
+    """The server that the command line names; it wins over a playbook's."""
 
 
 def settings_of(config: pytest.Config) -> Settings:
@@ -109,6 +142,7 @@ def settings_of(config: pytest.Config) -> Settings:
         ),
         model_path=_model_path(config),
         download=bool(config.getoption("aprqa_download")),
+        endpoint=_endpoint(config),
     )
 
 
@@ -116,13 +150,35 @@ def check_options(config: pytest.Config) -> None:
     """Refuse what cannot work before anything is collected.
 
     Raises:
-        pytest.UsageError: when `--aprqa-model` names no directory.
+        pytest.UsageError: `--aprqa-model` names no directory, `--aprqa-endpoint` no server, or
+            `--aprqa-engine` no format.
     """
+    for choice in config.getoption("aprqa_engine"):
+        format_, named, engine = choice.rpartition("=")
+        if not engine or (named and format_ not in _AXES["format"]):
+            raise pytest.UsageError(
+                f"--aprqa-engine: {choice!r} is neither NAME nor FORMAT=NAME; "
+                f"the formats are {', '.join(_AXES['format'])}"
+            )
     path = _model_path(config)
     if path is not None and not path.is_dir():
         raise pytest.UsageError(
             f"--aprqa-model: {path} is not a directory; give the directory that holds config.json"
         )
+    if config.getoption("aprqa_endpoint_model") and not config.getoption("aprqa_endpoint"):
+        raise pytest.UsageError("--aprqa-endpoint-model: give --aprqa-endpoint URL too")
+    _endpoint(config)
+
+
+def engine_choices(config: pytest.Config) -> dict[Format | None, list[str]]:
+    """Names of engines by the format they are for, in the order given; None is any other."""
+    from pytest_aprqa.domain.model import Format
+
+    choices: dict[Format | None, list[str]] = {}
+    for choice in config.getoption("aprqa_engine"):
+        format_, _, engine = choice.rpartition("=")
+        choices.setdefault(Format(format_) if format_ else None, []).append(engine)
+    return choices
 
 
 def report_dir(config: pytest.Config) -> Path:
@@ -149,3 +205,20 @@ def hang_grace(config: pytest.Config) -> float | None:
 def _model_path(config: pytest.Config) -> Path | None:
     given = config.getoption("aprqa_model")
     return None if given is None else config.invocation_params.dir / given
+
+
+def _endpoint(config: pytest.Config) -> EndpointRef | None:
+    url = config.getoption("aprqa_endpoint")
+    if url is None:
+        return None
+    from pydantic import ValidationError
+
+    from pytest_aprqa.domain.playbook import EndpointRef
+
+    try:
+        return EndpointRef(url=url, model=config.getoption("aprqa_endpoint_model"))
+    except ValidationError:
+        raise pytest.UsageError(
+            "--aprqa-endpoint: expected the root of a server such as http://127.0.0.1:8000, "
+            "without user, password or query: keys come from APRQA_API_KEY or OPENAI_API_KEY"
+        ) from None

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_aprqa.domain.evidence import Evidence, ModelRecord
+from pytest_aprqa.domain.errors import Falsified
+from pytest_aprqa.domain.evidence import Evidence, ModelRecord, Outcome
 from pytest_aprqa.domain.gates import Gateway, GatewayResult
-from pytest_aprqa.plugin.explain import facts_of
+from pytest_aprqa.plugin.explain import explain, facts_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pytest_aprqa.checks.ahead import AheadEngine
     from pytest_aprqa.checks.gateways import ProbeAnswer
-    from pytest_aprqa.engines.engine import Engine
-    from pytest_aprqa.plugin.collector import (
-        ConversionItem,
-        ConversionNode,
-        ScenarioItem,
-        TargetNode,
-    )
+    from pytest_aprqa.checks.serve.client import KnownAnswers
+    from pytest_aprqa.engines.serving.server_process import ServerProcess
+    from pytest_aprqa.plugin.collector import ConversionNode, TargetNode
+    from pytest_aprqa.plugin.items import OwingItem
 
 _EVIDENCE = pytest.StashKey[Evidence]()
 _STATION = pytest.StashKey["Station"]()
@@ -40,7 +39,16 @@ class Station:
     """What the engine loads: the model's directory, or the file that G0 converted it to."""
     answers: tuple[ProbeAnswer, ...] = ()
     """What the probes of G2 were answered, for G4."""
-    engine: Engine | None = None
+    engine: AheadEngine | None = None
+    """The loaded engine, with answers that it gave ahead of who asks."""
+    server: ServerProcess | None = None
+    """The target's own server, once an item has asked for it."""
+    known_answers: KnownAnswers = field(default_factory=dict)
+    """Plain answers of the server, which its gates need not ask for again."""
+    server_failure: str | None = None
+    """Why there is no server; it is not tried again and again."""
+    server_failure_told: bool = False
+    """Whether an item has failed of it; the others are blocked."""
     unavailable: str | None = None
     """Why this machine cannot load the target, where only loading could tell."""
 
@@ -56,12 +64,25 @@ def station_of(node: TargetNode | ConversionNode) -> Station:
     return node.stash.setdefault(_STATION, Station())
 
 
-def note(item: ScenarioItem | ConversionItem, evidence: Evidence) -> None:
+def note(item: OwingItem, evidence: Evidence) -> None:
     """Keep an item's evidence for its report, and its facts for JUnit."""
     item.stash[_EVIDENCE] = evidence
     item.user_properties += facts_of(evidence)
 
 
-def noted(item: ScenarioItem | ConversionItem) -> Evidence | None:
+def conclude(item: OwingItem, evidence: Evidence) -> None:
+    """Note an item's evidence, and end the item as its outcome says.
+
+    Raises:
+        Falsified: the outcome is no pass.
+    """
+    note(item, evidence)
+    if evidence.outcome in (Outcome.SKIPPED, Outcome.BLOCKED):
+        pytest.skip(evidence.reason)
+    if evidence.outcome is not Outcome.CORROBORATED:
+        raise Falsified(explain(evidence))
+
+
+def noted(item: OwingItem) -> Evidence | None:
     """The evidence that was noted for an item."""
     return item.stash.get(_EVIDENCE, None)

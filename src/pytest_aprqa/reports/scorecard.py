@@ -10,6 +10,7 @@ from typing import Literal
 
 from pytest_aprqa.domain.evidence import Evidence, Outcome, RunRecord
 from pytest_aprqa.domain.gates import Gateway
+from pytest_aprqa.domain.model import Modality
 from pytest_aprqa.domain.mqs import CategoryScore, Mqs
 from pytest_aprqa.domain.scoring import Status
 from pytest_aprqa.domain.text import escaped, one_line
@@ -84,7 +85,8 @@ def _throughput(evidence: Iterable[Evidence]) -> Iterator[CardLine]:
     by_target: dict[str, list[Evidence]] = {}
     for item in evidence:
         if item.metrics is not None and item.metrics.tokens_per_second is not None:
-            by_target.setdefault(item.target, []).append(item)
+            served = " served" if item.modality is Modality.SERVE else ""
+            by_target.setdefault(f"{item.target}{served}", []).append(item)
     label = "throughput"
     for target, items in by_target.items():
         metrics = [item.metrics for item in items if item.metrics is not None]
@@ -92,9 +94,10 @@ def _throughput(evidence: Iterable[Evidence]) -> Iterator[CardLine]:
         seconds = sum(m.duration_ms for m in metrics) / 1000
         waits = [m.ttft_ms for m in metrics if m.ttft_ms is not None]
         speed = f"{tokens / seconds:.0f} tok/s" if seconds > 0 else "no time measured"
-        first = f", first token {statistics.median(waits):.0f} ms" if waits else ""
-        memory = max(m.memory_peak_mib for m in metrics)
-        text = f"{target}: {speed}{first} (median), peak {memory:.0f} MiB, {len(items)} requests"
+        first = f", first token {statistics.median(waits):.0f} ms (median)" if waits else ""
+        memory = max(m.memory_peak_mib for m in metrics)  # 0 where it cannot be read
+        peak = f", peak {memory:.0f} MiB" if memory else ""
+        text = f"{target}: {speed}{first}{peak}, {len(items)} requests"
         yield CardLine(_row(label, text))
         label = ""
 
@@ -133,6 +136,10 @@ def _coverage(mqs: Mqs) -> Iterator[CardLine]:
     for narrowing in mqs.narrowings:
         yield CardLine(_row(label, f"{narrowing.cells}: {narrowing.reason}"), "warn")
         label = ""
+    label = "no meaning"
+    for claim in mqs.inapplicable:
+        yield CardLine(_row(label, f"{claim.cells}: {claim.reason}"), "dim")
+        label = ""
 
 
 def _result(mqs: Mqs) -> Iterator[CardLine]:
@@ -148,10 +155,10 @@ def _result(mqs: Mqs) -> Iterator[CardLine]:
         yield CardLine(
             _row("pass rate", f"{rate.passed}/{rate.total} = {percent:.1f} %, {interval}")
         )
-    if (converted := mqs.conversions).total:
-        good = converted.passed == converted.total
-        told = f"{converted.passed} of {converted.total} corroborated"
-        yield CardLine(_row("conversions", told), "plain" if good else "warn")
+    for kind, found in (("conversions", mqs.conversions), ("gates", mqs.gates)):
+        if found.total:
+            told = f"{found.passed} of {found.total} corroborated"
+            yield CardLine(_row(kind, told), "plain" if found.passed == found.total else "warn")
     points = "not scored" if mqs.points is None else f"{mqs.points} / 1000"
     grade = mqs.grade or "–"
     style: Style = (

@@ -14,8 +14,9 @@ from pytest_aprqa.conversion.convert import convert
 from pytest_aprqa.conversion.portable import ConversionError
 from pytest_aprqa.domain.model import Backend, Format, Quantization
 from pytest_aprqa.engines.choice import load_file
+from pytest_aprqa.engines.engine import Engine
 from pytest_aprqa.engines.llamacpp_engine import load_gguf
-from pytest_aprqa.engines.transformers_engine import TransformersEngine, load
+from pytest_aprqa.engines.transformers_engine import load
 from pytest_aprqa.formats.apr_file import AprFile
 from pytest_aprqa.formats.gguf_file import GgufFile
 from pytest_aprqa.formats.huggingface import open_huggingface
@@ -41,7 +42,7 @@ def wide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return made_of(request.param, tmp_path_factory.mktemp("wide"))
 
 
-def in_transformers(path: Path) -> TransformersEngine:
+def in_transformers(path: Path) -> Engine:
     if path.is_dir():
         return load(path, backend=Backend.CPU, dtype="float32", threads=1)
     return load_file(path, Format(path.suffix[1:]), backend=Backend.CPU, threads=1)

@@ -1,0 +1,1 @@
+"""The gates of a server: what its clients rely on, asked over HTTP and judged."""
