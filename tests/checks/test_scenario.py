@@ -13,7 +13,7 @@ from pytest_aprqa.domain.evidence import Outcome
 from pytest_aprqa.domain.model import Backend, Format, Modality, Severity
 from pytest_aprqa.domain.oracle_spec import ArithmeticSpec
 from pytest_aprqa.domain.playbook import Category
-from pytest_aprqa.engines.engine import EngineCrashed
+from pytest_aprqa.engines.engine import EngineCrashed, EngineHung
 from pytest_aprqa.plugin.explain import explain
 from tests.engines.scripted import ScriptedEngine
 
@@ -60,6 +60,14 @@ def test_a_crash_keeps_its_stack_apart_from_the_output() -> None:
     shown = explain(evidence)
     assert '  where      File "model.py", line 7 in attend\n' in shown
     assert '             File "engine.py", line 3 in generate\n' in shown
+
+
+def test_an_engine_that_hung_is_a_timeout_with_its_stack() -> None:
+    hung = EngineHung("transformers hangs: no answer within 2 s; it was killed", STACK)
+    evidence = try_case(CASE, Ends(hung), "id")
+    assert evidence.outcome is Outcome.TIMEOUT
+    assert evidence.reason == "transformers hangs: no answer within 2 s; it was killed"
+    assert evidence.diagnosis == STACK
 
 
 @pytest.mark.parametrize("diagnosis", ["", STACK])

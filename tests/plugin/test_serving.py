@@ -134,6 +134,7 @@ def test_a_planted_defect_of_a_server_is_falsified(
     outcomes = run.outcomes()
     assert outcomes.pop(f"{gate}-safetensors-cpu") == "Falsified", json.dumps(outcomes)
     assert set(outcomes.values()) == {"Corroborated"}
+    assert "  asked    " in run.output
     assert f"reproduce: pytest -n0 model.playbook.yaml::safetensors-cpu::{gate}" in run.output
     assert run.card("MQS").endswith(f"status {status}")
 

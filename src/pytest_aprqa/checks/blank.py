@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_aprqa.checks.conversion_evidence import blank_conversion
-from pytest_aprqa.checks.scenario import blank_evidence
+from pytest_aprqa.checks.scenario import blank_evidence, ending_of
 from pytest_aprqa.domain.case import Case
 from pytest_aprqa.domain.conversions import ConversionCase
 from pytest_aprqa.domain.evidence import Evidence, Outcome
@@ -31,8 +31,7 @@ def crashed(blank: Evidence, crash: EngineCrashed, engine: Engine) -> Evidence:
     """Evidence of an item in which the engine broke: where it was is its diagnosis."""
     return blank.model_copy(
         update={
-            "outcome": Outcome.CRASHED,
-            "reason": f"the engine crashed: {crash.error}",
+            **ending_of(crash),
             "diagnosis": crash.traceback_tail.strip("\n"),
             "engine": dict(engine.describe()),
         }

@@ -17,6 +17,7 @@ from pytest_aprqa.checks.conversion_rungs import (
     compare_tensors,
     compare_tokens,
 )
+from pytest_aprqa.checks.scenario import ending_of
 from pytest_aprqa.conversion.portable import ConversionError
 from pytest_aprqa.conversion.provenance import content_of
 from pytest_aprqa.domain.conversions import ConversionCase, ConversionKind
@@ -66,8 +67,8 @@ def try_conversion(case: ConversionCase, bench: ConversionBench, item_id: str) -
                 update={"reason": f"what was converted is broken: {one_line(error)}"}
             )
         except EngineCrashed as crash:
-            reason = f"the engine crashed: {crash.error}"
-            return blank.model_copy(update={"outcome": Outcome.CRASHED, "reason": reason})
+            where = crash.traceback_tail.strip("\n")
+            return blank.model_copy(update={**ending_of(crash), "diagnosis": where})
         engines = trial.engines
     passed = all(rung.passed for rung in rungs)
     measured = {name: value for rung in rungs for name, value in rung.measurements.items()}

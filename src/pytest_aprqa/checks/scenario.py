@@ -17,7 +17,7 @@ from pytest_aprqa.domain.evidence import (
 )
 from pytest_aprqa.domain.model import Modality
 from pytest_aprqa.domain.verdict import Ruling, Verdict
-from pytest_aprqa.engines.engine import ContextOverflow, EngineCrashed, NoChatTemplate
+from pytest_aprqa.engines.engine import ContextOverflow, EngineCrashed, EngineHung, NoChatTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,8 +65,7 @@ def try_case(case: Case, engine: Engine, item_id: str) -> Evidence:
     except EngineCrashed as crash:
         return blank.model_copy(
             update={
-                "outcome": Outcome.CRASHED,
-                "reason": f"the engine crashed: {crash.error}",
+                **ending_of(crash),
                 "diagnosis": crash.traceback_tail.strip("\n"),
                 "request": _request_record(first_request(case)),
                 "engine": dict(engine.describe()),
@@ -92,6 +91,13 @@ def try_case(case: Case, engine: Engine, item_id: str) -> Evidence:
         return blank.model_copy(update={**asked, "outcome": Outcome.TIMEOUT, "reason": reason})
     verdicts = _judge(case, completion.text)
     return blank.model_copy(update={**asked, **_conclude(verdicts)})
+
+
+def ending_of(crash: EngineCrashed) -> dict[str, object]:
+    """The outcome of an engine that broke, and why: one that hung ran out of time."""
+    if isinstance(crash, EngineHung):
+        return {"outcome": Outcome.TIMEOUT, "reason": crash.error}
+    return {"outcome": Outcome.CRASHED, "reason": f"the engine crashed: {crash.error}"}
 
 
 def metrics_of(completion: Completion) -> Metrics:

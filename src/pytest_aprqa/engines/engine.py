@@ -128,6 +128,10 @@ class EngineCrashed(Exception):
         return cls(text, "".join(traceback.format_list(frames)))
 
 
+class EngineHung(EngineCrashed):
+    """The engine said nothing in time and was killed: a timeout, with where it was as its tail."""
+
+
 class InvalidRequest(AprqaError):
     """The model cannot be asked this, whatever it would answer."""
 

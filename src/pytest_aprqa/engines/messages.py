@@ -20,6 +20,7 @@ from pytest_aprqa.domain.text import one_line
 from pytest_aprqa.engines.engine import (
     ContextOverflow,
     EngineCrashed,
+    EngineHung,
     InvalidRequest,
     LoadFailed,
     NoChatTemplate,
@@ -114,7 +115,8 @@ def received(
 
     Raises:
         InvalidRequest: the child refuses the request.
-        EngineCrashed: the child died, said nothing in time, or tells of a crash.
+        EngineHung: the child said nothing in time.
+        EngineCrashed: the child died, or tells of a crash.
         ChildSilent: with `may_be_late`, it said nothing in time.
     """
     try:
@@ -125,7 +127,7 @@ def received(
         if may_be_late:
             raise
         told_so = f"{who} hangs: {silence}; it was killed"
-        raise EngineCrashed(told_so, silence.diagnosis) from silence
+        raise EngineHung(told_so, silence.diagnosis) from silence
     if "error" in frame.message:
         raise_error(frame.message)
     return frame

@@ -25,6 +25,8 @@ def explain(evidence: Evidence) -> str:
     if evidence.check is Check.SCENARIO:
         lines += _block("prompt", evidence.rendered_prompt or evidence.question)
         lines += _block("output", evidence.output)
+    elif evidence.output:
+        lines += _block("asked", evidence.output)  # what a gate's requests were, and the answers
     if evidence.diagnosis:
         lines += _block("where", evidence.diagnosis[-_SHOWN:])  # the innermost frames stand last
     for verdict in evidence.verdicts:
@@ -37,8 +39,6 @@ def explain(evidence: Evidence) -> str:
             f"  took     {metrics.duration_ms:.0f} ms, {metrics.completion_tokens} tokens, "
             f"finish reason {metrics.finish_reason}"
         )
-    if evidence.diagnosis:
-        lines += _block("log", evidence.diagnosis[-_SHOWN:])
     lines += ["", f"  reproduce: {reproduce(evidence.id)}{_with_engine(evidence)}"]
     return "\n".join(lines)
 
