@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pytest_aprqa.checks.gates.proof import EMBEDDED
 from pytest_aprqa.conversion.convert import convert
 from pytest_aprqa.domain.model import Quantization
+from pytest_aprqa.mutation.editing import edit_tensors
 from tests.checks.model_files import (
     MATRIX,
     Values,
@@ -195,3 +198,23 @@ def test_what_is_converted_is_described(run: Run, formats: dict[str, Path]) -> N
 def test_a_lone_safetensors_file_is_taken_as_it_is(run: Run, a: Path) -> None:
     assert run("diff", a, a).status == 0
     assert run("fingerprint", a).status == 0
+
+
+def test_explain_says_what_became_of_a_tensor(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(EMBEDDED, copy)
+    name = "model.layers.1.mlp.up_proj.weight"
+    edit_tensors(copy, {name: lambda values: values * np.float32(1.5)})
+    file = tmp_path / "m.gguf"
+    convert(copy, file, quantization=Quantization.Q8_0)
+
+    ran = run("diff", EMBEDDED, file, "--explain", "q8_0")
+
+    assert ran.status == 1
+    assert ran.lines == [
+        f"{name} is scaled by 1.5",
+        "1 tensors are not their originals beyond what q8_0 costs",
+    ]
+    (told,) = run("diff", EMBEDDED, file, "--explain", "q8_0", "--json").json["defects"]
+    assert told["defect"] == "scaled"
+    assert run("diff", EMBEDDED, EMBEDDED, "--explain", "none").status == 0

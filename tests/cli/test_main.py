@@ -15,7 +15,7 @@ from pytest_aprqa.cli.exits import Exit
 from pytest_aprqa.domain.errors import AprqaError
 from tests.cli.conftest import Run
 
-COMMANDS = ("convert", "inspect", "validate", "diff", "fingerprint")
+COMMANDS = ("convert", "inspect", "validate", "diff", "fingerprint", "profile", "trace", "golden")
 
 
 def test_the_help_names_every_command_example_and_status(run: Run) -> None:

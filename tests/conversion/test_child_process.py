@@ -42,6 +42,7 @@ while (frame := channel.receive()) is not None:
         os.write(2, b"to error\\n" * frame.message["times"])
         channel.send({})
     elif do == "exit":
+        sys.stdout.flush()
         print("farewell", file=sys.stderr)
         sys.exit(7)
     elif do == "close":

@@ -16,7 +16,7 @@ from pytest_aprqa.domain.evidence import (
     RunRecord,
     VerdictRecord,
 )
-from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.gateways import Gateway, GatewayResult
 from pytest_aprqa.domain.model import Backend, Format, Modality, Severity, Tier
 from pytest_aprqa.domain.playbook import Category
 from pytest_aprqa.domain.verdict import Ruling

@@ -25,10 +25,11 @@ from pytest_aprqa.domain.evidence import (
     RunRecord,
     VerdictRecord,
 )
-from pytest_aprqa.domain.gates import Gateway
+from pytest_aprqa.domain.gateways import Gateway
 from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, Severity, Tier
 from pytest_aprqa.domain.mqs import score_run
-from pytest_aprqa.domain.plan import Plan, Selection, conversion_id, make_plan
+from pytest_aprqa.domain.owed import conversion_id
+from pytest_aprqa.domain.plan import Plan, Selection, make_plan
 from pytest_aprqa.domain.playbook import Category, Matrix, ModelRef, Playbook, Scenario
 from pytest_aprqa.domain.scoring import Status
 from pytest_aprqa.domain.verdict import Ruling
@@ -169,6 +170,7 @@ def test_the_plan_in_evidence_names_conversions_by_their_items() -> None:
         format=Format.GGUF,
         modality=None,
         scenario="convert-safetensors-gguf",
+        gate="F-CONV-S-G",
         category=Category.COMP,
         severity=Severity.P0,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from pytest_aprqa.domain.case import Target
 from pytest_aprqa.domain.evidence import Check, Evidence, Outcome, PlannedRun, RunRecord
-from pytest_aprqa.domain.gates import Gateway
+from pytest_aprqa.domain.gateways import Gateway
 from pytest_aprqa.domain.model import Backend, Format, Modality, Severity, Tier
 from pytest_aprqa.domain.model_gates import GateCase, ModelGate
 from pytest_aprqa.domain.mqs import Mqs, score_run

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from pytest_aprqa.domain.evidence import Narrowing, Outcome
-from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.gateways import Gateway, GatewayResult
 from pytest_aprqa.domain.model import Modality, Severity, Tier
 from pytest_aprqa.domain.mqs import Mqs, PassRate, score_run
 from pytest_aprqa.domain.playbook import Category

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.evidence import PlannedRun, RunRecord, VerdictRecord
-from pytest_aprqa.domain.gates import Gateway
+from pytest_aprqa.domain.gateways import Gateway
 from pytest_aprqa.domain.model import Severity, Tier
 from pytest_aprqa.domain.mqs import Mqs, score_run
 from pytest_aprqa.domain.playbook import Category

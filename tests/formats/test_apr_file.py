@@ -77,8 +77,9 @@ def test_truncated_anywhere(good: Path) -> None:
     for length in [*range(0, header.data_offset, 7), header.data_offset, len(data) - 200]:
         write(good, data[:length])
         assert "cut short" in (told := refusal(good)) or "begins with" in told or "at least" in told
-    write(good, data[:-1])  # without a whole footer it is one without a footer
-    assert not AprFile.open(good).has_footer
+    for cut in (1, 2, 3):
+        write(good, data[:-cut])
+        assert f"the checksum at the end has {4 - cut} of 4 bytes; the file is cut" in refusal(good)
 
 
 def test_what_follows(good: Path) -> None:

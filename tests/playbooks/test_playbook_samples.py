@@ -12,24 +12,18 @@ from tests.playbooks.playbook_texts import problems, read
 SAMPLES = Path(__file__).parent / "samples"
 
 SECTIONS = {
-    "gemma-2-2b": ["property_tests", "differential_tests", "profile_ci", "trace_payload"],
-    "llama-3.2-1b": ["property_tests", "differential_tests", "profile_ci", "trace_payload"],
-    "qwen2.5-coder-0.5b-mvp": ["kernel_profile", "profile_ci", "contract_tests"],
-    "qwen2.5-coder-1.5b-ci": [
-        "property_tests", "differential_tests", "profile_ci", "trace_payload",
-    ],
-    "qwen2.5-coder-1.5b-quick": ["property_tests", "differential_tests", "trace_payload"],
+    "gemma-2-2b": ["property_tests"],
+    "llama-3.2-1b": ["property_tests"],
+    "qwen2.5-coder-0.5b-mvp": ["kernel_profile"],
+    "qwen2.5-coder-1.5b-ci": ["property_tests"],
+    "qwen2.5-coder-1.5b-quick": ["property_tests"],
     "qwen2.5-coder-1.5b-smoke": [],
-    "qwen2.5-coder-1.5b": [
-        "property_tests", "differential_tests", "profile_ci", "trace_payload", "contract_tests",
-    ],
-    "qwen2.5-coder-7b-full": [
-        "differential_tests", "profile_ci", "trace_payload", "contract_tests", "ollama_parity",
-    ],
-    "qwen3-0.6b-mvp": ["profile_ci", "contract_tests"],
-    "smollm2-135m-mvp": ["profile_ci", "contract_tests"],
-    "starcoder2-3b-mvp": ["profile_ci", "contract_tests"],
-    "tinyllama-1.1b-mvp": ["profile_ci", "contract_tests"],
+    "qwen2.5-coder-1.5b": ["property_tests"],
+    "qwen2.5-coder-7b-full": [],
+    "qwen3-0.6b-mvp": [],
+    "smollm2-135m-mvp": [],
+    "starcoder2-3b-mvp": [],
+    "tinyllama-1.1b-mvp": [],
 }  # fmt: skip
 
 
@@ -68,6 +62,16 @@ def test_samples_load_without_those_sections(name: str) -> None:
     assert playbook.name == name
     assert playbook.scenarios == ()
     assert set(playbook.formats) <= set(Format)
+
+
+def test_the_sections_that_set_gates_act_as_written() -> None:
+    playbook = read(sample("qwen2.5-coder-7b-full")).playbook
+    compared = playbook.differential_tests.inference_compare
+
+    assert compared.tolerance == 1e-5
+    assert playbook.trace_payload.gates == ("F-TRACE-PAYLOAD-001", "F-TRACE-PAYLOAD-002")
+    assert playbook.ollama_parity.enabled
+    assert not read(sample("smollm2-135m-mvp")).playbook.trace_payload.gates
 
 
 def test_smoke_sample() -> None:

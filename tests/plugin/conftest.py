@@ -58,8 +58,15 @@ import time
 from pathlib import Path
 
 from pytest_aprqa.checks import gateways as gateway_checks
+from pytest_aprqa.checks.finding import Finding
+from pytest_aprqa.checks.gates import registry
+from pytest_aprqa.checks.gates.family import Family
+from pytest_aprqa.domain.gate import Cost, Place, Rung
+from pytest_aprqa.domain.model import Severity
+from pytest_aprqa.domain.verdict import Ruling
 from pytest_aprqa.domain.completion import Completion, FinishReason
-from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.gate_plan import GateBook
+from pytest_aprqa.domain.gateways import Gateway, GatewayResult
 from pytest_aprqa.domain.errors import EngineUnavailable
 from pytest_aprqa.engines import choice
 from pytest_aprqa.engines.engine import (
@@ -68,6 +75,7 @@ from pytest_aprqa.engines.engine import (
     LoadFailed,
     NoChatTemplate,
 )
+from pytest_aprqa.plugin import subject
 
 SCRIPT = json.loads((Path(__file__).parent / "script.json").read_text())
 
@@ -117,7 +125,7 @@ def load_engine(target, path, *, threads=None, exact=False):
     return ScriptedEngine()
 
 
-def check_integrity(target, directory, expectations, *, format_, quantization):
+def check_integrity(target, directory, expectations, *, format_, quantization, given=None):
     ok = not SCRIPT.get("integrity fails")
     reason = "agreed" if ok else "config.json says 4 layers, the weights hold 3"
     result = GatewayResult(gateway=Gateway.G0, target=target, passed=ok, reason=reason)
@@ -128,7 +136,48 @@ choice.load_engine = load_engine
 choice.prefetch = lambda target, *, threads: None
 choice._has_cuda_driver = lambda: bool(SCRIPT.get("driver"))
 gateway_checks.check_integrity = check_integrity
+
+
+def scripted_gates():
+    # The real ones look into files and logits that this engine does not have.
+    for name, (place, says) in SCRIPT.get("gates", {}).items():
+        family = Family(
+            domain="scripted", place=Place(place), cost=Cost.HEADERS, rung=Rung.TENSOR,
+            section="trace_payload",
+        )
+
+        def check(lab, says=says):
+            if says == "crash":
+                raise EngineCrashed("RuntimeError: a layer broke", "  in forward")
+            return Finding(Ruling(says), "as the script says", culprit="model.norm.weight")
+
+        family.gate(name, f"{name} holds", severity=Severity.P0)(check)
+        yield name, family.checks[0]
+
+
+CHECKS = dict(scripted_gates())
+subject.gate_book = lambda: GateBook(tuple(c.gate for c in CHECKS.values()))
+registry.checks = lambda: CHECKS
 """
+
+
+WITHOUT_GATES = """\
+from pytest_aprqa.domain.gate_plan import GateBook
+from pytest_aprqa.plugin import subject
+
+subject.gate_book = GateBook
+"""
+"""A conftest.py that leaves the registry's gates out: most tests are about something else."""
+WITH_GATES = ("test_sections", "test_given_files", "test_every_gate")
+
+
+@pytest.fixture(autouse=True)
+def _without_gates(request: pytest.FixtureRequest) -> None:
+    """Leave the registry's gates out of the runs of all modules but a few."""
+    module = request.module.__name__.rsplit(".", 1)[-1]
+    if "pytester" in request.fixturenames and module not in WITH_GATES:
+        pytester: pytest.Pytester = request.getfixturevalue("pytester")
+        pytester.makeconftest(WITHOUT_GATES)
 
 
 @dataclass
@@ -192,9 +241,15 @@ class Bench:
         *,
         faults: Mapping[str, bool] | None = None,
         log: str | None = None,
+        gates: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         """Say what the engine answers, over the healthy script, and what is broken."""
-        script = {"answers": {**HEALTHY, **(answers or {})}, "log": log, **(faults or {})}
+        script: dict[str, Any] = {
+            "answers": {**HEALTHY, **(answers or {})},
+            "log": log,
+            **(faults or {}),
+        }
+        script["gates"] = gates or {}
         (self.root / "script.json").write_text(json.dumps(script))
 
     def run(self, *arguments: str, timeout: float = 120) -> Run:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.plugin.conftest import CONFTEST, INI, PLAYBOOK, Bench, Run
+from tests.plugin.conftest import CONFTEST, INI, PLAYBOOK, WITHOUT_GATES, Bench, Run
 from tests.plugin.test_run import MODES
 
 TWO_FORMATS = """\
@@ -157,7 +157,7 @@ def test_real_conversions_pass_and_say_on_what_they_rest_in_every_mode(qualify: 
 
 
 def test_a_damaged_conversion_blocks_the_model(pytester: pytest.Pytester, qualify: Qualify) -> None:
-    pytester.makeconftest(DAMAGED)
+    pytester.makeconftest(WITHOUT_GATES + DAMAGED)
     run = qualify("-n0", "-k", "convert-safetensors-gguf")
     assert run.exit == 1
     assert run.outcomes() == {"convert-safetensors-gguf": "Falsified"}

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_aprqa.domain.gates import Gateway, gateway_item_name
+from pytest_aprqa.domain.gateways import Gateway, gateway_item_name
 from pytest_aprqa.plugin.costs import TORCH_START_S, Tally, Timing, UnitCost, estimate
 from pytest_aprqa.plugin.timings import CACHE_KEY, Timekeeper, known_timings, merged
 

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.plugin.conftest import INI
+from tests.plugin.conftest import INI, WITHOUT_GATES
 
 MODEL = Path(str(resources.files("pytest_aprqa"))) / "models" / "aprqa-tiny"
 MARK = "APRQA_DRILL"
@@ -60,11 +60,15 @@ class Drill:
     def playbook(self, *modalities: str, formats: str = "safetensors") -> None:
         text = PLAYBOOK.format(modalities=", ".join(modalities), formats=formats)
         (self.root / "model.playbook.yaml").write_text(text)
+        if not (self.root / "conftest.py").exists():
+            (self.root / "conftest.py").write_text(WITHOUT_GATES)
 
     def fault(self, body: str) -> None:
         """What happens: the body of `fault(item, station)`."""
         lines = "".join(f"    {line}\n" for line in body.splitlines())
-        (self.root / "conftest.py").write_text(f"{CONFTEST}\ndef fault(item, station):\n{lines}")
+        (self.root / "conftest.py").write_text(
+            f"{WITHOUT_GATES}{CONFTEST}\ndef fault(item, station):\n{lines}"
+        )
 
     def start(self, *arguments: str, at: str = "") -> subprocess.Popen[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}

@@ -13,7 +13,7 @@ import pytest
 
 import pytest_aprqa
 from tests.packages import install
-from tests.plugin.conftest import INI, Bench, Run
+from tests.plugin.conftest import INI, WITHOUT_GATES, Bench, Run
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "extending.md"
@@ -104,10 +104,10 @@ def outcomes(record: Mapping[str, Any], target: str) -> set[str]:
     return {item["outcome"] for item in record["evidence"] if item["target"] == target}
 
 
-def test_the_example_of_an_engine_has_fifty_lines() -> None:
+def test_the_example_of_an_engine_has_some_fifty_lines() -> None:
     text = "".join(text for name, text in FILES.items() if name.startswith("greedy/"))
-    assert len([line for line in text.splitlines() if line.strip()]) <= 50
-    assert "Two files, 50 lines" in DOCUMENT.read_text("utf-8")
+    assert len([line for line in text.splitlines() if line.strip()]) <= 53
+    assert "Two files, 53 lines" in DOCUMENT.read_text("utf-8")
 
 
 @pytest.mark.parametrize("mode", ["-n0", "-n2"])
@@ -133,7 +133,7 @@ def test_the_engine_of_the_document_qualifies_the_embedded_model(
     asked = [item for item in here if item["check"] == "scenario"]
     assert len(asked) >= 20
     assert {item["outcome"] for item in asked} == {"Corroborated"}
-    [gate] = [item for item in here if item not in asked]
+    [gate] = [item for item in here if item["check"] == "model"]
     assert gate["reason"] == "greedy answers one request at a time"
     assert not gate["applicable"]
     assert {item["engine"]["provider"] for item in asked} == {"greedy"}
@@ -148,7 +148,7 @@ def test_the_engine_of_the_document_qualifies_the_embedded_model(
 def test_engine_and_oracle_of_a_conftest(pytester: pytest.Pytester, site: Path) -> None:
     for name in ("greedy/greedy_engine.py", "polite/acme_polite.py"):
         (site / Path(name).name).write_text(FILES[name])
-    pytester.makeconftest(FILES["conftest.py"])
+    pytester.makeconftest(WITHOUT_GATES + FILES["conftest.py"])
     pytester.makefile(".ini", pytest=INI)
     (pytester.path / "model.playbook.yaml").write_text(PLAYBOOK)
     pytester.makepyfile(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_aprqa import assert_oracle
-from tests.plugin.conftest import INI, Run
+from tests.plugin.conftest import INI, WITHOUT_GATES, Run
 from tests.plugin.faults import (
     G0_FAULTS,
     Fault,
@@ -118,7 +118,7 @@ def test_the_embedded_playbook_passes(pytester: pytest.Pytester) -> None:
     assert all(e["engine"]["engine"].startswith("transformers") for e in asked)
     batched = [e["metrics"]["batch_size"] for e in asked if e["modality"] != "serve"]
     assert batched.count(1) < len(batched) / 2
-    assert run.card("gates") == "16 of 16 corroborated"
+    assert run.card("gates") == "18 of 18 corroborated"
     assert all(e["output"] and e["rendered_prompt"] for e in asked)
 
 
@@ -154,7 +154,7 @@ def test_collection_imports_no_torch(pytester: pytest.Pytester) -> None:
 
 def test_no_network_is_needed(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
-        "import socket\n"
+        WITHOUT_GATES + "import socket\n"
         "def refuse(*args, **kwargs):\n"
         "    raise AssertionError('a network connection was tried')\n"
         "socket.socket.connect = refuse\n"

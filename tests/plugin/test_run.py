@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -218,6 +219,22 @@ def test_playbooks_of_like_names_keep_their_evidence_apart(bench: Bench) -> None
     assert run.exit == 0
     assert run.record("a-b/q")["playbook"]["path"] == "a-b/q.playbook.yaml"
     assert run.record("a/b-q")["playbook"]["path"] == "a/b-q.playbook.yaml"
+
+
+@pytest.mark.parametrize("how", ["-n0", "-n2"])
+@pytest.mark.parametrize("given", ["model.playbook.yaml", "."])
+def test_a_playbook_outside_the_root_directory_has_its_evidence(
+    bench: Bench, how: str, given: str
+) -> None:
+    root = bench.root / "elsewhere"
+    root.mkdir()
+    run = bench.run(str(bench.root / given), f"--rootdir={root}", how, "--tier=mvp")
+    assert run.exit == 0
+    assert run.card("MQS").startswith("800 / 1000")
+    (found,) = root.glob(".aprqa/*/up/model/evidence.json")
+    record = json.loads(found.read_text(encoding="utf-8"))
+    assert record["playbook"]["path"] == "../model.playbook.yaml"
+    assert all(e["id"].startswith("../model.playbook.yaml::") for e in record["evidence"])
 
 
 def test_a_narrowing_option_is_named_and_certifies_nothing(bench: Bench) -> None:

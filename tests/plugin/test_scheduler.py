@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_aprqa.domain.gates import Gateway, gateway_item_name
+from pytest_aprqa.domain.gateways import Gateway, gateway_item_name
 from pytest_aprqa.plugin.costs import Timing
 from pytest_aprqa.plugin.scheduler import TargetScheduling
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_aprqa.domain.serve import ServeGate
-from tests.plugin.conftest import INI, Run
+from tests.plugin.conftest import INI, WITHOUT_GATES, Run
 
 MODEL = Path(str(resources.files("pytest_aprqa"))) / "models" / "aprqa-tiny"
 PLAYBOOK = """\
@@ -127,7 +127,9 @@ def test_a_planted_defect_of_a_server_is_falsified(
     pytester: pytest.Pytester, fault: str, gate: str, status: str
 ) -> None:
     server = Path(__file__).parents[1] / "openai_server.py"
-    pytester.makeconftest(f"SERVER, FAULTS = {str(server)!r}, [{fault!r}]\n{SCRIPTED}")
+    pytester.makeconftest(
+        f"{WITHOUT_GATES}SERVER, FAULTS = {str(server)!r}, [{fault!r}]\n{SCRIPTED}"
+    )
     wanted = "serve_health or serve_stream or serve_usage"
     run = qualify(pytester, "-n0", "-k", f"safetensors-cpu and ({wanted})")
     assert run.exit == 1, run.output
@@ -152,7 +154,7 @@ def pytest_pyfunc_call(pyfuncitem):
         station.server.process.wait()
     return (yield)
 """
-    pytester.makeconftest(f"SERVER, FAULTS = {str(server)!r}, []\n{SCRIPTED}{kill}")
+    pytester.makeconftest(f"{WITHOUT_GATES}SERVER, FAULTS = {str(server)!r}, []\n{SCRIPTED}{kill}")
     run = qualify(pytester, "-n0", "-m", "not conversion", formats="safetensors")
     assert run.exit == 1, run.output
     outcomes = run.outcomes()

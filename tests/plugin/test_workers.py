@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_aprqa.domain.gate_plan import GateBook
 from pytest_aprqa.engines import choice
 from pytest_aprqa.engines.torch_host import THREAD_VARIABLES
 from pytest_aprqa.plugin import workers
@@ -120,6 +121,7 @@ def machine(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Work
 
     def ask(*arguments: str) -> Workers | None:
         (bench.root / "conftest.py").unlink(missing_ok=True)
+        monkeypatch.setattr("pytest_aprqa.plugin.subject.gate_book", GateBook)
         return auto_workers(bench.pytester.parseconfig("--tier=mvp", *arguments))
 
     return ask

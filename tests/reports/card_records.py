@@ -14,7 +14,7 @@ from pytest_aprqa.domain.evidence import (
     RunRecord,
     VerdictRecord,
 )
-from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.gateways import Gateway, GatewayResult
 from pytest_aprqa.domain.model import Backend, Format, Modality, Tier
 from pytest_aprqa.domain.plan import Plan, Selection, make_plan
 from pytest_aprqa.domain.playbook import Matrix, ModelRef, Playbook, Scenario
@@ -89,7 +89,7 @@ def evidence(
         memory_peak_mib=512.0,
     )
     told: dict[str, object] = {
-        **entry.model_dump(),
+        **entry.model_dump(exclude={"rung", "condition"}),
         "quantization": None,
         "outcome": outcome,
         "reason": reason or f"arithmetic: {outcome}",

@@ -173,9 +173,9 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         (b"{", "no readable evidence: Expecting property name enclosed in double quotes"),
         (b"\xff", "no readable evidence: 'utf-8' codec can't decode byte 0xff in position 0"),
         (b"[" * 100_000, "no readable evidence: "),
-        (b"[]", "evidence format unknown; this version reads 1.2"),
-        (b"null", "evidence format unknown; this version reads 1.2"),
-        (b"{}", "evidence format unknown; this version reads 1.2"),
+        (b"[]", "evidence format unknown; this version reads 1.3"),
+        (b"null", "evidence format unknown; this version reads 1.3"),
+        (b"{}", "evidence format unknown; this version reads 1.3"),
     ],
 )
 def test_what_is_no_evidence_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
@@ -187,7 +187,7 @@ def test_what_is_no_evidence_is_refused(tmp_path: Path, content: bytes, told: st
 @pytest.mark.parametrize("version", ["2.0", "0.9", "10.0", "x"])
 def test_another_major_version_is_refused(tmp_path: Path, version: str) -> None:
     assert refusal(saved(tmp_path, schema_version=version)) == (
-        f"evidence format {version}; this version reads 1.2: "
+        f"evidence format {version}; this version reads 1.3: "
         "run the playbook again or use the version that wrote it"
     )
 

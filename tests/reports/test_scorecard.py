@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
 from pytest_aprqa.domain.evidence import Outcome, RunRecord
-from pytest_aprqa.domain.gates import Gateway
+from pytest_aprqa.domain.gateways import Gateway
 from pytest_aprqa.domain.model import Backend, Severity, Tier
 from pytest_aprqa.domain.mqs import score_run
 from pytest_aprqa.domain.plan import Selection

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_aprqa.checks.conversion_evidence import blank_conversion
+from pytest_aprqa.checks.gates.evidence import blank_model_gate
 from pytest_aprqa.checks.scenario import blank_evidence, ending_of
 from pytest_aprqa.domain.case import Case
 from pytest_aprqa.domain.conversions import ConversionCase
 from pytest_aprqa.domain.evidence import Evidence, Outcome
-from pytest_aprqa.domain.model_gates import GateCase
+from pytest_aprqa.domain.model_gates import GateCase, ModelCase
 
 if TYPE_CHECKING:
     from pytest_aprqa.engines.engine import Engine, EngineCrashed
 
-Owed = Case | GateCase | ConversionCase
+Owed = Case | GateCase | ConversionCase | ModelCase
 """What an item that owes evidence is about."""
 
 
@@ -22,6 +23,8 @@ def blank(case: Owed, item_id: str, outcome: Outcome, reason: str) -> Evidence:
     """Evidence of an item that was not asked: skipped, blocked, or gone with its process."""
     if isinstance(case, ConversionCase):
         return blank_conversion(case, item_id, outcome, reason)
+    if isinstance(case, ModelCase):
+        return blank_model_gate(case, item_id, outcome, reason)
     if isinstance(case, GateCase):
         return blank_gate(case, item_id, outcome, reason)
     return blank_evidence(case, item_id, outcome, reason)
@@ -49,6 +52,7 @@ def blank_gate(case: GateCase, item_id: str, outcome: Outcome, reason: str) -> E
         backend=case.target.backend,
         modality=case.modality,
         scenario=case.gate.item_name,
+        gate=case.gate_id,
         category=case.gate.category,
         severity=case.gate.severity,
         outcome=outcome,

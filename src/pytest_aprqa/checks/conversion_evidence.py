@@ -17,6 +17,7 @@ def blank_conversion(case: ConversionCase, item_id: str, outcome: Outcome, reaso
         backend=None,
         modality=None,
         scenario=case.item_name,
+        gate=case.gate_id,
         category=case.category,
         severity=case.severity,
         outcome=outcome,

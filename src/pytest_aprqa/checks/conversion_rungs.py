@@ -5,7 +5,7 @@ Each gives a verdict and the numbers it rests on. All limits are `domain.toleran
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_aprqa.checks.tensor_diff import Outcome, TensorResult, diff_tensors
@@ -60,6 +60,8 @@ class Rung:
 
     verdict: VerdictRecord
     measurements: Mapping[str, float] = field(default_factory=dict)
+    culprit: str = ""
+    """The first tensor that is to blame."""
 
     @property
     def passed(self) -> bool:
@@ -97,7 +99,7 @@ def compare_tensors(
         told = f"{len(wrong)} of {len(diff.results)} tensors differ, first {wrong[0].told()}"
         if limit and (sizes := wrong[0].sizes) is not None:
             told += f"; limit NMSE {limit:g}, gain {sizes.gain:.4f} of 1 ± {GAIN:g}"
-        return _rung("tensors", False, told, measured)
+        return replace(_rung("tensors", False, told, measured), culprit=wrong[0].name)
     if not diff.results:
         return _rung("tensors", False, "there are no tensors to compare", measured)
     equal = f"{measured['tensors_equal']:.0f} of {len(diff.results)} tensors equal"

@@ -95,7 +95,7 @@ def _one(tensor: Tensor) -> TensorFingerprint:
     try:
         data = tensor.read()
         kind = _kind(tensor, data)
-        content, moments = hashlib.sha256(), _Moments()
+        content, moments = hashlib.sha256(), Moments()
         for values in value_chunks(tensor.encoding, data, tensor.shape):
             moments.add(values)
             content.update(_canonical(values, kind).data)
@@ -117,6 +117,21 @@ def _one(tensor: Tensor) -> TensorFingerprint:
         zeros=moments.zeros / moments.seen if moments.seen else 0.0,
         not_finite=moments.seen - moments.finite,
     )
+
+
+def moments_of(tensor: Tensor) -> Moments:
+    """One tensor's statistics, without its digests.
+
+    Raises:
+        CheckpointError: when its encoding cannot be decoded.
+    """
+    found = Moments()
+    try:
+        for values in value_chunks(tensor.encoding, tensor.read(), tensor.shape):
+            found.add(values)
+    finally:
+        tensor.done()
+    return found
 
 
 def _kind(tensor: Tensor, data: np.ndarray[Any, Any]) -> str:
@@ -159,10 +174,11 @@ def _canonical(values: np.ndarray[Any, Any], kind: str) -> np.ndarray[Any, Any]:
     return taken
 
 
-class _Moments:
+class Moments:
     """Mean and variance in float64, joined piece by piece (Chan, Golub, LeVeque 1979)."""
 
     def __init__(self) -> None:
+        """Of nothing yet."""
         self.seen = self.finite = self.zeros = 0
         self.mean = self.squares = 0.0
         self.minimum, self.maximum = math.inf, -math.inf

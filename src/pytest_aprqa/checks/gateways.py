@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationRequest, Message
-from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.gateways import Gateway, GatewayResult
 from pytest_aprqa.domain.model import Format, Quantization
 from pytest_aprqa.domain.oracle_spec import GarbageSpec
 from pytest_aprqa.domain.text import one_line
@@ -66,11 +66,13 @@ def check_integrity(
     *,
     format_: Format = Format.SAFETENSORS,
     quantization: Quantization | None = None,
+    given: Path | None = None,
 ) -> tuple[GatewayResult, Path]:
     """G0: config, tokenizer and every shard's header and values agree; nothing is executable.
 
-    A target in another format is converted from the directory, found made or made now, and its
-    file is looked into as well; the path that comes with the result is what the engine loads.
+    A target in another format is converted from the directory, found made or made now, unless a
+    file of it is `given`; that file is looked into as well, and the path that comes with the
+    result is what the engine loads.
     """
     from pytest_aprqa.checks.integrity import inspect
 
@@ -79,7 +81,9 @@ def check_integrity(
     file, details = directory, [f"not judged: {text}" for text in report.not_judged]
     findings = [finding.message for finding in report.findings]
     if not findings and format_ is not Format.SAFETENSORS:
-        file, findings, notes = _derived(directory, format_, quantization)
+        file, findings, notes = (
+            _derived(directory, format_, quantization) if given is None else _given(given)
+        )
         details += notes
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
@@ -110,6 +114,18 @@ def _derived(
     notes += [f"not judged: {text}" for text in report.not_judged]
     notes += [f"not as the original: {text}" for text in made.remarks]
     return made.destination, [finding.message for finding in report.findings], notes
+
+
+def _given(file: Path) -> tuple[Path, list[str], list[str]]:
+    """A file that was there before, and what is wrong with it."""
+    from pytest_aprqa.checks.file_validation import validate_file
+
+    if not file.is_file():
+        return file, [f"{file}: there is no such file; model.files names it"], []
+    report = validate_file(file)
+    notes = [f"given: {file.name}, {file.stat().st_size} bytes"]
+    notes += [f"not judged: {text}" for text in report.not_judged]
+    return file, [finding.message for finding in report.findings], notes
 
 
 def check_load(target: str, load: Callable[[], Engine]) -> tuple[GatewayResult, Engine | None]:

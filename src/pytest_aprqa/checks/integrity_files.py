@@ -34,7 +34,7 @@ _LEGACY_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 def file_findings(directory: Path) -> tuple[list[IntegrityFinding], list[str]]:
     """Pickles and code under the directory, by name and by content; what was not looked at."""
     findings: list[IntegrityFinding] = []
-    for number, path in enumerate(_files(directory)):
+    for number, path in enumerate(model_files(directory)):
         if number == MAX_FILES:
             return findings, [f"{directory}: files after the first {MAX_FILES}"]
         name = path.relative_to(directory).as_posix()
@@ -51,7 +51,8 @@ def file_findings(directory: Path) -> tuple[list[IntegrityFinding], list[str]]:
     return findings, []
 
 
-def _files(directory: Path) -> Iterator[Path]:
+def model_files(directory: Path) -> Iterator[Path]:
+    """Every file under a directory, its bookkeeping left out, in the order of their names."""
     for root, directories, names in os.walk(directory):
         directories[:] = sorted(set(directories) - IGNORED_DIRECTORIES)
         for name in sorted(names):

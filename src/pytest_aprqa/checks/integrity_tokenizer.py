@@ -23,7 +23,8 @@ _PADDING_MULTIPLE = 8
 _PADDING_ROWS = 2048
 _PADDING_SHARE = 0.05
 # Multimodal families share one tokenizer: their text-only model has no row for the image token.
-_OTHER_MODALITY = re.compile(r"image|img|audio|video|vision")
+OTHER_MODALITY = re.compile(r"image|img|audio|video|vision")
+"""Names of tokens of another modality."""
 # Whole words, digits, code, accents, other scripts, and a character beyond the basic plane.
 _TEXTS = (
     "What is 2 + 2?",
@@ -48,7 +49,7 @@ def tokenizer_findings(
         content = read_json_object(path)
     except CheckpointError as error:
         return [IntegrityFinding("tokenizer", _FILE, str(error)), *templates], []
-    ids = _ids_by_token(content)
+    ids = ids_by_token(content)
     if isinstance(ids, IntegrityFinding):
         return [ids, *templates], []
     findings, notes = _vocabulary(content, ids, rows)
@@ -62,7 +63,7 @@ def tokenizer_findings(
     return findings + templates, notes
 
 
-def _ids_by_token(content: Mapping[str, Any]) -> dict[str, int] | IntegrityFinding:
+def ids_by_token(content: Mapping[str, Any]) -> dict[str, int] | IntegrityFinding:
     """Every token with its id, added tokens included; a finding if the file has no such thing."""
     model, added = content.get("model"), content.get("added_tokens") or []
     vocab = model.get("vocab") if isinstance(model, dict) else None
@@ -94,7 +95,7 @@ def _vocabulary(
         return findings, ["the vocabulary's size: the embedding's rows are not known"]
     beyond = sorted((number, token) for token, number in ids.items() if number >= rows)
     added = {token["content"] for token in content.get("added_tokens") or []}
-    excused = [t for _, t in beyond if t in added and _OTHER_MODALITY.search(t.lower())]
+    excused = [t for _, t in beyond if t in added and OTHER_MODALITY.search(t.lower())]
     notes = [f"token {token!r} of another modality: it has no row" for token in excused]
     findings += [
         _finding(
@@ -151,7 +152,7 @@ def _loaded(path: Path, content: Mapping[str, Any], notes: list[str]) -> list[In
     except Exception as error:  # the bindings raise bare Exception
         text = f"{_FILE}: tokenizers cannot load it: {one_line(error)}; expected a valid file"
         return [_finding(text, _FILE)]
-    if not _lossless(content):
+    if not is_lossless(content):
         notes.append("decoding what was encoded: this tokenizer changes text by design")
         return []
     findings = []
@@ -163,7 +164,7 @@ def _loaded(path: Path, content: Mapping[str, Any], notes: list[str]) -> list[In
     return findings
 
 
-def _lossless(content: Mapping[str, Any]) -> bool:
+def is_lossless(content: Mapping[str, Any]) -> bool:
     """Whether this kind of tokenizer gives every text back: bytes in, bytes out.
 
     The texts are in normal form C, which a tokenizer may therefore impose.

@@ -15,6 +15,7 @@ from pytest_aprqa.domain.evidence import (
     RequestRecord,
     VerdictRecord,
 )
+from pytest_aprqa.domain.gate_ids import gate_id
 from pytest_aprqa.domain.model import Modality
 from pytest_aprqa.domain.verdict import Ruling, Verdict
 from pytest_aprqa.engines.engine import ContextOverflow, EngineCrashed, EngineHung, NoChatTemplate
@@ -45,6 +46,7 @@ def blank_evidence(case: Case, item_id: str, outcome: Outcome, reason: str) -> E
         backend=case.target.backend,
         modality=case.modality,
         scenario=case.scenario,
+        gate=gate_id(case.modality, case.target.backend),
         category=case.category,
         severity=case.severity,
         outcome=outcome,

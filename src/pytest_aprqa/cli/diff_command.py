@@ -11,6 +11,7 @@ from pytest_aprqa.cli.progress import ProgressLine
 from pytest_aprqa.cli.screen import Screen, write_json
 from pytest_aprqa.cli.sources import ACCEPTED, model_path
 from pytest_aprqa.cli.tensor_source import add_raw, tensors_at
+from pytest_aprqa.domain.model import Quantization
 
 if TYPE_CHECKING:
     from pytest_aprqa.checks.tensor_diff import TensorDiff, TensorResult
@@ -28,6 +29,7 @@ examples:
   aprqa diff ./checkpoint model.gguf                    equal values, or status 1
   aprqa diff ./checkpoint model-q8.gguf --tolerance 0.02
   aprqa diff old.gguf new.gguf --raw --json
+  aprqa diff ./checkpoint model-q8.gguf --explain q8_0  what became of each tensor
 """
 
 
@@ -41,6 +43,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="ATOL",
         help="largest |a - b| that passes; 0 (the default) lets only equal values pass",
+    )
+    command.add_argument(
+        "--explain",
+        metavar="QUANTIZATION",
+        choices=("none", *Quantization),
+        help="tell what became of each tensor of B beyond what this quantization costs (none: "
+        "nothing): transposed, permuted, scaled, another tensor's values, damaged in part, …",
     )
     add_raw(command)
     command.add_argument("--json", action="store_true", help="write one JSON object")
@@ -59,6 +68,8 @@ def tolerance_argument(text: str) -> float:
 
 def run(chosen: argparse.Namespace) -> Exit:
     """Print what differs; status 1 when something does."""
+    if chosen.explain is not None:
+        return _explain(chosen)
     from pytest_aprqa.checks.tensor_diff import diff_tensors
     from pytest_aprqa.domain.tolerance import Tolerance
 
@@ -72,6 +83,24 @@ def run(chosen: argparse.Namespace) -> Exit:
     else:
         _show(Screen(), found)
     return Exit.FINE if found.passed else Exit.WRONG
+
+
+def _explain(chosen: argparse.Namespace) -> Exit:
+    """What most likely happened to each tensor that is not its original."""
+    from pytest_aprqa.checks.gates.conversion.tensors import diagnose_files
+
+    kind = None if chosen.explain == "none" else Quantization(chosen.explain)
+    found = diagnose_files(model_path(chosen.a), model_path(chosen.b), kind)
+    if chosen.json:
+        told = [{"tensor": d.name, "defect": d.defect, "told": d.told} for d in found]
+        write_json({"a": chosen.a, "b": chosen.b, "passed": not found, "defects": told})
+    else:
+        screen = Screen()
+        for diagnosis in found:
+            screen.line(diagnosis.told, style="red")
+        beyond = "" if kind is None else f" beyond what {kind} costs"
+        screen.line(f"{len(found)} tensors are not their originals{beyond}", style="bold")
+    return Exit.WRONG if found else Exit.FINE
 
 
 def _show(screen: Screen, found: TensorDiff) -> None:

@@ -16,8 +16,13 @@ from pytest_aprqa.cli import (
     convert_command,
     diff_command,
     fingerprint_command,
+    gates_command,
+    golden_command,
     inspect_command,
+    mutate_command,
+    profile_command,
     serve_command,
+    trace_command,
     validate_command,
 )
 from pytest_aprqa.cli.exits import EXPLAINED, Exit
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _DESCRIPTION = """\
-Look at language models on disk, compare, convert and serve them: Hugging Face directories
+Look at language models on disk, compare, convert, measure and serve them: Hugging Face directories
 (safetensors), GGUF and APR files.
 """
 _EXAMPLES = """\
@@ -44,7 +49,11 @@ examples:
   aprqa validate tiny.gguf
   aprqa diff embedded/aprqa-tiny tiny.gguf --tolerance 0.02
   aprqa fingerprint tiny.gguf --json
+  aprqa profile tiny.gguf
+  aprqa trace embedded/aprqa-tiny
   aprqa serve tiny.gguf
+  aprqa gates explain F-CONV-RT-001
+  aprqa golden embedded/aprqa-tiny --out golden
 
 """
 _COMMANDS = (
@@ -53,7 +62,12 @@ _COMMANDS = (
     validate_command,
     diff_command,
     fingerprint_command,
+    profile_command,
+    trace_command,
     serve_command,
+    gates_command,
+    mutate_command,
+    golden_command,
 )
 
 

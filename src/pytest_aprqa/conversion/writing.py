@@ -18,7 +18,7 @@ from pytest_aprqa.conversion.families import (
     gguf_tensors,
 )
 from pytest_aprqa.conversion.portable import ConversionError, PortableModel
-from pytest_aprqa.conversion.reading import with_dtype
+from pytest_aprqa.conversion.reading import DTYPE_NAMES, with_dtype
 from pytest_aprqa.conversion.stored_config import (
     APR_CONFIG_KEY,
     GGUF_CONFIG_KEY,
@@ -74,11 +74,12 @@ def write_directory(
 ) -> None:
     """Fill an existing directory with config.json, the tokenizer's files and safetensors.
 
-    `encoding` None leaves every tensor as it is; with another, floats become it and config.json
-    names it.
+    `encoding` None leaves every tensor as it is; with another, floats become it. config.json names
+    the encoding of most matrices: a model that came over a wider file is wider now.
     """
-    config = model.config if encoding is None else with_dtype(model.config, encoding)
     tensors = [_cast(tensor, encoding) for tensor in model.tensors]
+    kind = _most(tensors)
+    config = with_dtype(model.config, kind) if kind in DTYPE_NAMES else model.config
     for name, data in model.files.items():
         (draft / name).write_bytes(data)
     text = json.dumps(config, indent=2, ensure_ascii=False)

@@ -104,6 +104,8 @@ class Completion:
     logprobs: tuple[TokenChoice, ...] = field(default=(), repr=False)
     batch_size: int = 1
     """How many requests were generated together; the times of more than one are the batch's."""
+    token_s: tuple[float, ...] = field(default=(), repr=False)
+    """When each token was there, in seconds from the start; empty where the engine tells none."""
     diagnosis: str = field(default="", repr=False)
     """Where an engine that had to be killed was: its stack, or the tail of its log."""
 

@@ -41,6 +41,16 @@ class ConversionKind(StrEnum):
     """The converted model's greedy answers are the original's."""
 
 
+_GATES = {
+    ConversionKind.DIRECT: "F-CONV",
+    ConversionKind.ROUND_TRIP: "F-CONV-RT",
+    ConversionKind.CHAIN: "F-CONV-CHAIN",
+    ConversionKind.IDEMPOTENT: "F-CONV-IDEM",
+    ConversionKind.COMMUTES: "F-CONV-COM",
+    ConversionKind.GOLDEN: "F-GOLDEN-RULE",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ConversionCase:
     """One conversion item: a claim about a path of formats in one quantization."""
@@ -57,6 +67,13 @@ class ConversionCase:
         """The item's name, which identifies the conversion by itself."""
         parts = (self.kind, *self.path, self.quantization)
         return "-".join(part for part in parts if part is not None)
+
+    @property
+    def gate_id(self) -> str:
+        """The gate of the registry that the item is: the claim and the path, by their letters."""
+        path = self.path[1:] if self.kind is ConversionKind.GOLDEN else self.path
+        letters = "-".join(format_[0].upper() for format_ in path)
+        return f"{_GATES[self.kind]}-{letters}"
 
     @property
     def quantizes(self) -> bool:

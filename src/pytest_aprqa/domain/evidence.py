@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pytest_aprqa.domain.gates import GatewayResult
+from pytest_aprqa.domain.gateways import GatewayResult
 from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, Severity, Tier
 from pytest_aprqa.domain.playbook import Category
 from pytest_aprqa.domain.verdict import Ruling
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 """Version of the evidence format; readers refuse a major number they do not know."""
 
 
@@ -29,6 +29,8 @@ class Outcome(StrEnum):
     FALSIFIED = "Falsified"
     TIMEOUT = "Timeout"
     CRASHED = "Crashed"
+    INCONCLUSIVE = "Inconclusive"
+    """Asked, but what was measured allows neither verdict; it stays owed, and is no pass."""
     SKIPPED = "Skipped"
     """Not asked, with a reason; `excused` says whether the machine or the model rules it out."""
     BLOCKED = "Blocked"
@@ -40,6 +42,7 @@ _WORST_FIRST = (
     Outcome.FALSIFIED,
     Outcome.TIMEOUT,
     Outcome.BLOCKED,
+    Outcome.INCONCLUSIVE,
     Outcome.SKIPPED,
     Outcome.CORROBORATED,
 )
@@ -88,6 +91,10 @@ class Check(StrEnum):
     """A gate of a target's server, such as `serve_health`."""
     MODEL = "model"
     """A gate about a target's answers, such as `batched_equals_alone`."""
+    GATE = "gate"
+    """A gate of the registry: about the model's files, a target, or a server."""
+    CONDITION = "condition"
+    """A claim about the evidence of the whole run, decided when all of it is there."""
 
 
 class Evidence(_Record):
@@ -102,6 +109,8 @@ class Evidence(_Record):
     backend: Backend | None
     modality: Modality | None
     scenario: str
+    gate: str = ""
+    """The id of the falsification gate it bears on, such as `F-CONV-RT-001`."""
     category: Category
     severity: Severity
     outcome: Outcome
@@ -116,6 +125,8 @@ class Evidence(_Record):
     rendered_prompt: str = ""
     output: str = ""
     output_token_ids: tuple[int, ...] = ()
+    culprit: str = ""
+    """The tensor, layer or file that is to blame, where that could be told."""
     diagnosis: str = ""
     """Where an engine that crashed or hung was: its stack, or the tail of its log."""
     verdicts: tuple[VerdictRecord, ...] = ()
@@ -153,6 +164,11 @@ class PlannedScenario(_Record):
     format: Format | None
     modality: Modality | None
     scenario: str
+    gate: str = ""
+    rung: int | None = None
+    """How near to the root of a defect it looks, as `domain.gate.Rung`; None: as its check does."""
+    condition: str = ""
+    """What a condition asserts of the run's evidence."""
     category: Category
     severity: Severity
 
@@ -260,6 +276,7 @@ _PLANNED_KEYS = (
     "format",
     "modality",
     "scenario",
+    "gate",
     "category",
     "severity",
 )

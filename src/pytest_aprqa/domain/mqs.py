@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pytest_aprqa.domain.causes import REFUTED
+from pytest_aprqa.domain.conditions.concluding import RUN, conclusions
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.evidence import (
     Check,
@@ -18,8 +20,9 @@ from pytest_aprqa.domain.evidence import (
     contradictions,
     worse,
 )
-from pytest_aprqa.domain.gates import Gateway, GatewayResult, gateways_of
+from pytest_aprqa.domain.gateways import Gateway, GatewayResult, gateways_of
 from pytest_aprqa.domain.model import Severity
+from pytest_aprqa.domain.model_gates import MODEL
 from pytest_aprqa.domain.playbook import Category
 from pytest_aprqa.domain.scoring import (
     CATEGORY_POINTS,
@@ -34,8 +37,14 @@ from pytest_aprqa.domain.scoring import (
 )
 from pytest_aprqa.domain.statistics import clopper_pearson
 
-ASKED = (Outcome.CORROBORATED, Outcome.FALSIFIED, Outcome.TIMEOUT, Outcome.CRASHED)
-"""Outcomes of scenarios that were really put to the model."""
+ASKED = (
+    Outcome.CORROBORATED,
+    Outcome.FALSIFIED,
+    Outcome.TIMEOUT,
+    Outcome.CRASHED,
+    Outcome.INCONCLUSIVE,
+)
+"""Outcomes of items that were really put to the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +122,7 @@ def score_run(record: RunRecord) -> Mqs:
     """
     for problem in contradictions(record):
         raise AprqaError(f"{problem}: the record mixes runs or was edited; run the playbook again")
-    run = _sift(record)
+    run = _sift(_with_true_conditions(record))
     points = _points(run)
     certifying = record.tier in CERTIFYING_TIERS
     gradeable = points is not None and (certifying or bool(run.failed))
@@ -138,7 +147,8 @@ def score_run(record: RunRecord) -> Mqs:
     )
 
 
-_REFUTED = (Outcome.FALSIFIED, Outcome.TIMEOUT, Outcome.CRASHED)
+_GATES = (Check.SERVE, Check.MODEL, Check.GATE, Check.CONDITION)
+_DECIDED = (Outcome.CORROBORATED, *REFUTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +184,22 @@ class _Sifted:
         return self.missing > 0 or not self.scope or self.gateways_run < self.gateways_owed
 
 
+def _with_true_conditions(record: RunRecord) -> RunRecord:
+    """The record, once its conditions are seen to come to what it says.
+
+    Raises:
+        AprqaError: one of them does not.
+    """
+    true = {item.id: item.outcome for item in conclusions(record)}
+    for item in record.evidence:
+        if item.check is Check.CONDITION and item.outcome is not true[item.id]:
+            raise AprqaError(
+                f"evidence of {item.id!r} says {item.outcome}, but its condition comes to "
+                f"{true[item.id]}: the record was edited; run the playbook again"
+            )
+    return record
+
+
 def _sift(record: RunRecord) -> _Sifted:
     evidence = _by_id(record)
     planned = record.plan.scenarios
@@ -188,13 +214,13 @@ def _sift(record: RunRecord) -> _Sifted:
         missing=sum(not _settled(evidence.get(entry.id)) for entry in scope),
         rate=_pass_rate(found, scope, Check.SCENARIO),
         conversions=_pass_rate(found, scope, Check.CONVERSION),
-        gates=_pass_rate(found, scope, Check.SERVE, Check.MODEL),
+        gates=_pass_rate(found, scope, *_GATES),
         categories=_categories(scope, evidence),
         failed=_failed_gateways(record, found),
         gateways_run=len({(r.target, r.gateway) for r in record.gateways if r.target in targets}),
         gateways_owed=sum(len(gateways_of(endpoint=kind)) for kind in targets.values()),
-        refuted_p0=[item.id for item in p0 if item.outcome in _REFUTED],
-        unasked_p0=sum(item.outcome not in ASKED for item in p0),
+        refuted_p0=[item.id for item in p0 if item.outcome in REFUTED],
+        unasked_p0=sum(item.outcome not in _DECIDED for item in p0),
         narrowings=(*record.plan.narrowings, *_excused_cells(planned, evidence)),
     )
 
@@ -275,6 +301,9 @@ def _status(run: _Sifted) -> Status:
     return Status.PENDING if capped and status is not Status.BLOCKED else status
 
 
+_THINGS = {MODEL: "gates of the model's files", RUN: "conditions of the run"}
+
+
 def _cells(scope: Iterable[PlannedScenario]) -> tuple[str, ...]:
     cells: dict[str, list[str]] = {}
     for entry in scope:
@@ -282,7 +311,7 @@ def _cells(scope: Iterable[PlannedScenario]) -> tuple[str, ...]:
     return tuple(
         f"{target} × {', '.join(filter(None, dict.fromkeys(found)))}"
         if any(found)
-        else f"{len(found)} {target}s"
+        else f"{len(found)} {_THINGS.get(target, target + 's')}"
         for target, found in cells.items()
     )
 

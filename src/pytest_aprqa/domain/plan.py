@@ -7,12 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_aprqa.domain.case import Case, Judging, Target
-from pytest_aprqa.domain.conversions import CONVERSION, ConversionCase, conversions_of
+from pytest_aprqa.domain.conditions.concluding import planned_conditions
+from pytest_aprqa.domain.conversions import ConversionCase, conversions_of
 from pytest_aprqa.domain.errors import AprqaError
-from pytest_aprqa.domain.evidence import Check, Narrowing, PlannedRun, PlannedScenario
+from pytest_aprqa.domain.evidence import Narrowing, PlannedRun
+from pytest_aprqa.domain.gate_plan import GateBook, model_gates, switched_off, target_gates
 from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, Tier
-from pytest_aprqa.domain.model_gates import GateCase, ModelGate
+from pytest_aprqa.domain.model_gates import GateCase, ModelCase, ModelGate
 from pytest_aprqa.domain.oracle_spec import ArithmeticSpec, GarbageSpec, OracleSpec
+from pytest_aprqa.domain.owed import (
+    planned_case,
+    planned_conversion,
+    planned_gate,
+    planned_model_gate,
+)
 from pytest_aprqa.domain.playbook import EndpointRef, Playbook, Scenario
 from pytest_aprqa.domain.serve import ServeGate
 from pytest_aprqa.domain.tiers import Depth, TierRule, depth_of, rule_for
@@ -54,23 +62,27 @@ class Plan:
     targets: tuple[TargetPlan, ...]
     conversions: tuple[ConversionCase, ...]
     narrowings: tuple[Narrowing, ...]
+    model_gates: tuple[ModelCase, ...] = ()
+    """The gates about the ground truth's files."""
     endpoint: EndpointRef | None = None
     """The server that is asked, where no engine of this machine is."""
 
     @property
     def serves(self) -> bool:
         """Whether servers are started for it."""
-        gates = (case.gate for entry in self.targets for case in entry.gates)
-        return self.endpoint is None and any(isinstance(gate, ServeGate) for gate in gates)
+        gates = (case for entry in self.targets for case in entry.gates)
+        return self.endpoint is None and any(case.modality is Modality.SERVE for case in gates)
 
     def owed(self, file_id: str) -> PlannedRun:
         """The plan as it stands in evidence, with node ids under the playbook's node id."""
         return PlannedRun(
             targets=tuple(entry.target.name for entry in self.targets),
             scenarios=(
-                *(_planned(case, file_id) for entry in self.targets for case in entry.cases),
-                *(_planned_gate(gate, file_id) for entry in self.targets for gate in entry.gates),
-                *(_planned_conversion(case, file_id) for case in self.conversions),
+                *(planned_case(case, file_id) for entry in self.targets for case in entry.cases),
+                *(planned_gate(gate, file_id) for entry in self.targets for gate in entry.gates),
+                *(planned_model_gate(case, file_id) for case in self.model_gates),
+                *(planned_conversion(case, file_id) for case in self.conversions),
+                *planned_conditions(self.playbook.falsification_gates, file_id),
             ),
             narrowings=self.narrowings,
         )
@@ -87,10 +99,11 @@ def make_plan(
     selection: Selection,
     generate: Generator,
     endpoint: EndpointRef | None = None,
+    book: GateBook | None = None,
 ) -> Plan:
     """Expand a playbook: targets × modalities × scenarios, as the tier and the selection allow.
 
-    With an `endpoint` its server is the only target.
+    With an `endpoint` its server is the only target. `book` holds the gates of the registry.
 
     Raises:
         AprqaError: when two scenarios of the run would have the same name.
@@ -101,15 +114,14 @@ def make_plan(
     scenarios = {
         modality: _scenarios(playbook, tier, modality, generate) for modality in kept.modalities
     }
-    asked = (
-        _targets(playbook, kept)
-        if endpoint is None
-        else [Target(playbook.model.id, None, None, None)]
-    )
+    local = endpoint is None
+    asked = _targets(playbook, kept) if local else [Target(playbook.model.id, None, None, None)]
+    gates = book or GateBook()
     targets = tuple(
-        TargetPlan(target, cases, tuple(_gates(target, cases, kept.modalities)))
+        TargetPlan(target, cases, (*_gates(target, cases, kept.modalities), *registered))
         for target in asked
         if (cases := _cases(playbook, target, scenarios))
+        for registered in (_registered(gates, playbook, tier, target, kept.modalities),)
     )
     return Plan(
         playbook=playbook,
@@ -117,16 +129,16 @@ def make_plan(
         targets=targets,
         conversions=(
             conversions_of(kept.formats, playbook.model.quantizations)
-            if rule.converts and endpoint is None
+            if rule.converts and local
             else ()
         ),
         narrowings=(
             *_not_seen(endpoint, declared),
-            *_left_out("--aprqa-format", declared.formats, kept.formats),
-            *_left_out("--aprqa-backend", declared.backends, kept.backends),
-            *_left_out("--aprqa-modality", declared.modalities, kept.modalities),
+            *_narrowed(declared, kept),
             *_too_shallow(playbook, tier, {m: len(found) for m, found in scenarios.items()}),
+            *switched_off(gates, playbook),
         ),
+        model_gates=_about_model(gates, playbook, tier) if targets and local else (),
         endpoint=endpoint,
     )
 
@@ -162,12 +174,35 @@ def _gates(
         yield from (GateCase(gate, target) for gate in ServeGate)
 
 
+def _about_model(book: GateBook, playbook: Playbook, tier: Tier | None) -> tuple[ModelCase, ...]:
+    return tuple(ModelCase(gate) for gate in model_gates(book, playbook, tier))
+
+
+def _registered(
+    book: GateBook,
+    playbook: Playbook,
+    tier: Tier | None,
+    target: Target,
+    modalities: Sequence[Modality],
+) -> tuple[GateCase, ...]:
+    serves = Modality.SERVE in modalities
+    found = target_gates(book, playbook, tier, target, serves=serves)
+    return tuple(GateCase(gate, target) for gate in found)
+
+
 def _not_seen(endpoint: EndpointRef | None, declared: Selection) -> Iterator[Narrowing]:
     if endpoint is not None:
         yield Narrowing(
             cells=f"{', '.join(declared.formats)} × {', '.join(declared.backends)}",
             reason=f"asked at {endpoint.url}, whose files and device are not seen",
         )
+
+
+def _narrowed(declared: Selection, kept: Selection) -> Iterator[Narrowing]:
+    """What options of the command line leave out."""
+    yield from _left_out("--aprqa-format", declared.formats, kept.formats)
+    yield from _left_out("--aprqa-backend", declared.backends, kept.backends)
+    yield from _left_out("--aprqa-modality", declared.modalities, kept.modalities)
 
 
 def _left_out(option: str, declared: Sequence[str], kept: Sequence[str]) -> Iterator[Narrowing]:
@@ -290,49 +325,3 @@ def judging_of(playbook: Playbook, scenario: Scenario) -> Judging:
     if scenario.oracle.type in _SELF_SUFFICIENT:
         return Judging(named=(scenario.oracle,))
     return Judging(named=(scenario.oracle, garbage))
-
-
-def _planned(case: Case, file_id: str) -> PlannedScenario:
-    return PlannedScenario(
-        id=f"{file_id}::{case.target.name}::{case.item_name}",
-        target=case.target.name,
-        backend=case.target.backend,
-        format=case.target.format,
-        modality=case.modality,
-        scenario=case.scenario,
-        category=case.category,
-        severity=case.severity,
-    )
-
-
-def _planned_gate(case: GateCase, file_id: str) -> PlannedScenario:
-    return PlannedScenario(
-        id=f"{file_id}::{case.target.name}::{case.item_name}",
-        check=case.check,
-        target=case.target.name,
-        backend=case.target.backend,
-        format=case.target.format,
-        modality=case.modality,
-        scenario=case.gate.item_name,
-        category=case.gate.category,
-        severity=case.gate.severity,
-    )
-
-
-def conversion_id(case: ConversionCase, file_id: str) -> str:
-    """The node id of a conversion's item."""
-    return f"{file_id}::{CONVERSION}::{case.item_name}"
-
-
-def _planned_conversion(case: ConversionCase, file_id: str) -> PlannedScenario:
-    return PlannedScenario(
-        id=conversion_id(case, file_id),
-        check=Check.CONVERSION,
-        target=CONVERSION,
-        backend=None,
-        format=case.path[-1],
-        modality=None,
-        scenario=case.item_name,
-        category=case.category,
-        severity=case.severity,
-    )

@@ -13,8 +13,6 @@ from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     ValidationError,
@@ -25,6 +23,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pytest_aprqa.domain.model import Backend, Format, Modality, Quantization, Severity
 from pytest_aprqa.domain.oracle_spec import OracleSpec
+from pytest_aprqa.domain.sections import Part, Sections
 
 CHAT_MODALITIES = frozenset({Modality.CHAT, Modality.SERVE})
 """Where a chat template is applied, so that a system text and several turns have a meaning."""
@@ -106,15 +105,7 @@ _Backends = Annotated[tuple[Backend, ...], Field(min_length=1), _Unique]
 _Quantizations = Annotated[tuple[Quantization, ...], _Unique]
 
 
-class _Part(BaseModel):
-    """Immutable, and closed: a key it does not know is a mistake."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
-    )
-
-
-class ModelRef(_Part):
+class ModelRef(Part):
     """The model under test: its repository, its formats on disk and what is expected of them."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+$")]
@@ -127,6 +118,9 @@ class ModelRef(_Part):
     """Directory or file with the weights, in place of the Hub's cache."""
     quantizations: _Quantizations = ()
     """Encodings to qualify for apr and gguf; for SafeTensors, which is as published, ignored."""
+    files: Mapping[_Text, _Text] = Field(default_factory=dict)
+    """Files of derived formats that exist already, beside the playbook, by `gguf`, `apr`, or
+    `gguf-q4_k_m`; a target that has one runs it, others are converted from the ground truth."""
     size_category: Literal["tiny", "small", "medium", "large", "xlarge", "huge"] | None = None
     """How large the model is, as a label."""
     family: _Text | None = None
@@ -147,7 +141,7 @@ class ModelRef(_Part):
     """Feed-forward size that config.json must state."""
 
 
-class Matrix(_Part):
+class Matrix(Part):
     """How every scenario is multiplied, and the settings of each run."""
 
     __test__: ClassVar[bool] = False  # or pytest would collect a class imported as TestMatrix
@@ -174,7 +168,7 @@ TestMatrix = Matrix
 """The name after the YAML key `test_matrix`."""
 
 
-class Scenario(_Part):
+class Scenario(Part):
     """One question (a prompt, or the user's turns of a chat) and what judges the answer."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -234,7 +228,7 @@ def ask_mistake(has_prompt: bool, has_turns: bool) -> str | None:
     return None
 
 
-class Gates(_Part):
+class Gates(Part):
     """The gateways; each may be named, none may be switched off."""
 
     g0_integrity: bool = True
@@ -259,7 +253,7 @@ class Gates(_Part):
         return value
 
 
-class EndpointRef(_Part):
+class EndpointRef(Part):
     """An OpenAI-compatible server that is asked in place of engines on this machine."""
 
     url: Annotated[str, Field(pattern=ENDPOINT_URL)]
@@ -275,7 +269,7 @@ class EndpointRef(_Part):
         return value.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-class Playbook(_Part):
+class Playbook(Sections):
     """A model's qualification: what is asked, in which combinations, and what counts as wrong."""
 
     name: Annotated[str, Field(pattern=PLAYBOOK_NAME)]

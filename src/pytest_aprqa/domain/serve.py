@@ -38,6 +38,11 @@ class ServeGate(StrEnum):
         return f"serve_{self}"
 
     @property
+    def gate_id(self) -> str:
+        """The gate's id among all falsification gates."""
+        return _IDS[self]
+
+    @property
     def severity(self) -> Severity:
         """P0 where clients get no answer or a wrong one, else P1."""
         return Severity.P0 if self in _P0 else Severity.P1
@@ -64,6 +69,23 @@ _ASSERTIONS = {
     ServeGate.DISCONNECT: "a client that leaves in mid-stream frees its slot",
     ServeGate.MEMORY: "memory does not grow with requests",
     ServeGate.SHUTDOWN: "SIGTERM in mid-request ends the server cleanly and in time",
+}
+_IDS = {
+    ServeGate.HEALTH: "F-HTTP-002",
+    ServeGate.MODELS: "F-HTTP-MODELS-001",
+    ServeGate.COMPLETIONS: "F-HTTP-COMPLETIONS-001",
+    ServeGate.CHAT: "F-HTTP-005",
+    ServeGate.STREAM: "F-HTTP-STREAM-001",
+    ServeGate.USAGE: "F-HTTP-014",
+    ServeGate.STOP: "F-HTTP-STOP-001",
+    ServeGate.MAX_TOKENS: "F-HTTP-LIMIT-001",
+    ServeGate.SEED: "F-HTTP-SEED-001",
+    ServeGate.LOGPROBS: "F-HTTP-LOGPROBS-001",
+    ServeGate.CONCURRENT: "F-HTTP-019",
+    ServeGate.ERRORS: "F-API-004",
+    ServeGate.DISCONNECT: "F-HTTP-DISCONNECT-001",
+    ServeGate.MEMORY: "F-HTTP-MEMORY-001",
+    ServeGate.SHUTDOWN: "F-HTTP-004",
 }
 _P0 = frozenset(
     {

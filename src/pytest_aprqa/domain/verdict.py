@@ -7,11 +7,12 @@ from enum import StrEnum
 
 
 class Ruling(StrEnum):
-    """Three values: survived refutation, refuted, or the question is not this oracle's."""
+    """Survived refutation, refuted, not this oracle's question, or tried without a decision."""
 
     CORROBORATED = "corroborated"
     FALSIFIED = "falsified"
     INAPPLICABLE = "inapplicable"
+    INCONCLUSIVE = "inconclusive"
 
 
 @dataclass(frozen=True, slots=True)

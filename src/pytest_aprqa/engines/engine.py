@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pytest_aprqa.domain.completion import Completion, GenerationRequest
+    from pytest_aprqa.domain.trace import TraceLevel
+    from pytest_aprqa.engines.tracing import TracedPass
 
 TRACEBACK_TAIL = 4
 """Innermost frames an EngineCrashed keeps."""
@@ -103,6 +105,19 @@ class StreamingEngine(Engine, Protocol):
         Raises:
             InvalidRequest: the model cannot be asked this; found before anything is told.
             EngineCrashed: the engine broke.
+        """
+
+
+@runtime_checkable
+class TracingEngine(Engine, Protocol):
+    """An engine that lets a forward pass be looked into."""
+
+    def trace(self, token_ids: Sequence[int], level: TraceLevel) -> TracedPass:
+        """One teacher-forced pass with its inside recorded; the model stays as it was.
+
+        Raises:
+            InvalidRequest: no tokens, one outside of the vocabulary, or too many.
+            EngineCrashed: the engine broke while it ran; it can still be asked again.
         """
 
 

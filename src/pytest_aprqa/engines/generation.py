@@ -136,6 +136,8 @@ class Watch:
         self._left = False
         self.token_ids: list[int] = []
         self.finish_reason: FinishReason | None = None
+        self.token_s: list[float] = []
+        """Seconds from the start to each token."""
         self.ttft_s: float | None = None
         """Seconds from the start to the first token."""
 
@@ -156,6 +158,7 @@ class Watch:
         """Note the newest token; true when it is the last."""
         self.token_ids.append(token_id)
         elapsed = time.perf_counter() - self._started
+        self.token_s.append(elapsed)
         if self.ttft_s is None:
             self.ttft_s = elapsed
         self.finish_reason = self._reason(elapsed)

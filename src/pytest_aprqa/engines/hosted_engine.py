@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from pytest_aprqa.conversion.child_process import ChildProcess
     from pytest_aprqa.domain.model import Backend, Format
+    from pytest_aprqa.domain.trace import TraceLevel
+    from pytest_aprqa.engines.tracing import TracedPass
 
 GRACE_S = 30.0
 """What a child that has run out of time is given to say so; it looks at the time at every token."""
@@ -174,6 +176,22 @@ class HostedEngine:
             self._host.send(child, self._handle, "logits", token_ids=list(map(int, token_ids)))
             frame = received(child, self.name, LOGITS_TIMEOUT_S)
         return np.frombuffer(frame.blob, np.float32).reshape(frame.message["shape"])
+
+    def trace(self, token_ids: Sequence[int], level: TraceLevel) -> TracedPass:
+        """One teacher-forced pass with its inside recorded; the model stays as it was.
+
+        Raises:
+            InvalidRequest: no tokens, one outside of the vocabulary, or too many.
+            EngineCrashed: the child died or hung, or torch or transformers raised.
+        """
+        from pytest_aprqa.engines.tracing import pass_of
+
+        with self._host.talk():
+            child = self._running()
+            ids = list(map(int, token_ids))
+            self._host.send(child, self._handle, "trace", token_ids=ids, level=level)
+            frame = received(child, self.name, LOGITS_TIMEOUT_S)
+        return pass_of(frame.message, frame.blob)
 
     def describe(self) -> dict[str, str]:
         """What ran, for the evidence: library versions, device, dtype, threads, attention."""

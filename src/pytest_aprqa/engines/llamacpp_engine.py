@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,7 @@ class LlamaCppEngine:
         self._path = path
         self._settings = {"path": str(path), "threads": threads, "exact": exact}
         self._closed = False
+        self._talk = threading.RLock()  # one request at a time, whoever asks
         self._peak_memory_bytes = 0
         self._child, described = self._start()
         self.version: str = described["version"]
@@ -95,16 +97,17 @@ class LlamaCppEngine:
                 the logits hold NaN.
         """
         require_sane(request)
-        child = self._running()
-        child.send({"do": "generate", "request": asdict(request)})
-        prompt = self._receive(child, PROMPT_TIMEOUT_S).message
-        began = time.perf_counter()
-        try:
-            limit = request.timeout_s + GRACE_S
-            answer = self._receive(child, limit, may_be_late=True).message
-        except ChildSilent as silence:
-            answer = self._nothing(time.perf_counter() - began, silence.diagnosis)
-        self._peak_memory_bytes = answer["peak_memory_bytes"]
+        with self._talk:
+            child = self._running()
+            child.send({"do": "generate", "request": asdict(request)})
+            prompt = self._receive(child, PROMPT_TIMEOUT_S).message
+            began = time.perf_counter()
+            try:
+                limit = request.timeout_s + GRACE_S
+                answer = self._receive(child, limit, may_be_late=True).message
+            except ChildSilent as silence:
+                answer = self._nothing(time.perf_counter() - began, silence.diagnosis)
+            self._peak_memory_bytes = answer["peak_memory_bytes"]
         return self._completion(answer, prompt)
 
     def generate_batch(
@@ -118,12 +121,13 @@ class LlamaCppEngine:
             EngineCrashed: the child died or hung, or llama.cpp reported an error; nothing is known
                 of any of them.
         """
-        child = self._running()
-        child.send({"do": "batch", "requests": [asdict(request) for request in requests]})
-        limit = PROMPT_TIMEOUT_S
-        while "answers" not in (message := self._receive(child, limit).message):
-            limit = message["limit_s"] + GRACE_S
-        self._peak_memory_bytes = message["peak_memory_bytes"]
+        with self._talk:
+            child = self._running()
+            child.send({"do": "batch", "requests": [asdict(request) for request in requests]})
+            limit = PROMPT_TIMEOUT_S
+            while "answers" not in (message := self._receive(child, limit).message):
+                limit = message["limit_s"] + GRACE_S
+            self._peak_memory_bytes = message["peak_memory_bytes"]
         return tuple(
             None if answer is None else self._completion(answer, answer)
             for answer in message["answers"]
@@ -135,9 +139,10 @@ class LlamaCppEngine:
         Raises:
             EngineCrashed: the child died, or llama.cpp reported an error.
         """
-        child = self._running()
-        child.send({"do": "tokenize", "text": text, "special": special})
-        return tuple(self._receive(child, PROMPT_TIMEOUT_S).message["token_ids"])
+        with self._talk:
+            child = self._running()
+            child.send({"do": "tokenize", "text": text, "special": special})
+            return tuple(self._receive(child, PROMPT_TIMEOUT_S).message["token_ids"])
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray[Any, Any]:
         """Teacher-forced logits in one prefill: float32 [tokens, vocabulary].
@@ -148,9 +153,10 @@ class LlamaCppEngine:
         """
         import numpy as np
 
-        child = self._running()
-        child.send({"do": "logits", "token_ids": list(token_ids)})
-        frame = self._receive(child, LOGITS_TIMEOUT_S)
+        with self._talk:
+            child = self._running()
+            child.send({"do": "logits", "token_ids": list(token_ids)})
+            frame = self._receive(child, LOGITS_TIMEOUT_S)
         return np.frombuffer(frame.blob, np.float32).reshape(frame.message["shape"])
 
     def describe(self) -> dict[str, str]:
@@ -200,6 +206,7 @@ class LlamaCppEngine:
             rendered_prompt=prompt["rendered_prompt"],
             prompt_token_ids=prompt_ids,
             batch_size=answer.get("batch_size", 1),
+            token_s=tuple(answer.get("token_s", ())),
             diagnosis=answer.get("diagnosis", ""),
         )
 

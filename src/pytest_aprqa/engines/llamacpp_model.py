@@ -142,6 +142,7 @@ class GgufModel:
             "token_ids": watch.token_ids,
             "finish_reason": watch.finish_reason or FinishReason.LENGTH,
             "ttft_s": watch.ttft_s,
+            "token_s": watch.token_s,
             "total_s": watch.total_s,
         }
 

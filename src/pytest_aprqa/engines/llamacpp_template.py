@@ -23,11 +23,11 @@ class ChatTemplate:
         Raises:
             jinja2.TemplateError: the source is no template.
         """
-        self._template = _environment().from_string(source)
+        self._template = chat_environment().from_string(source)
         self._special_tokens = dict(special_tokens)
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The text of a chat, up to where the model's answer begins.
+    def render(self, messages: Sequence[Mapping[str, str]], *, prompt: bool = True) -> str:
+        """The text of a chat; with `prompt` up to where the model's answer begins.
 
         Raises:
             Exception: the template refuses the messages, in its own words or in Jinja's.
@@ -36,13 +36,14 @@ class ChatTemplate:
             messages=[dict(message) for message in messages],
             tools=None,
             documents=None,
-            add_generation_prompt=True,
+            add_generation_prompt=prompt,
             **self._special_tokens,
         )
         return str(text)
 
 
-def _environment() -> Any:
+def chat_environment() -> Any:
+    """Jinja's sandbox with the tags, filters and functions that chat templates are written for."""
     from jinja2 import nodes
     from jinja2.exceptions import TemplateError
     from jinja2.ext import Extension, loopcontrols

@@ -76,6 +76,7 @@ def completion_of(message: Mapping[str, Any]) -> Completion:
             **message,
             "token_ids": tuple(message["token_ids"]),
             "prompt_token_ids": tuple(message["prompt_token_ids"]),
+            "token_s": tuple(message["token_s"]),
             "finish_reason": FinishReason(message["finish_reason"]),
             "logprobs": logprobs,
         }

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_aprqa.conversion.child_protocol import Channel, open_channel, peak_memory_bytes
 from pytest_aprqa.domain.model import Backend, Format
+from pytest_aprqa.domain.trace import TraceLevel
 from pytest_aprqa.engines.engine import EngineCrashed, LoadFailed
 from pytest_aprqa.engines.messages import completion_message, error_message, request_of
+from pytest_aprqa.engines.tracing import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +67,8 @@ class Models:
         if message["do"] == "logits":
             found = engine.logits(message["token_ids"])
             return {"shape": found.shape}, found.tobytes()
+        if message["do"] == "trace":
+            return message_of(engine.trace(message["token_ids"], TraceLevel(message["level"])))
         if message["do"] == "batch":
             return self._batch(engine, message), b""
         request = request_of(message["request"])

@@ -32,6 +32,7 @@ from pytest_aprqa.engines.transformers_batch import (
 from pytest_aprqa.engines.transformers_load import load_model
 from pytest_aprqa.engines.transformers_logprobs import TopLogprobs
 from pytest_aprqa.engines.transformers_quiet import quiet, seeded, torch_threads
+from pytest_aprqa.engines.transformers_trace import Tracing
 from pytest_aprqa.engines.transformers_watch import NanGuard, StopWatch
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def load(
     return TransformersEngine(model, tokenizer, threads=threads)
 
 
-class TransformersEngine:
+class TransformersEngine(Tracing):
     """A loaded model; only the request's settings act on its answers.
 
     The sampling defaults in the model's `generation_config.json` (repetition penalty, top-k, top-p)
@@ -157,6 +158,7 @@ class TransformersEngine:
             prompt_tokens=len(prompt_ids),
             finish_reason=watch.finish_reason or FinishReason.LENGTH,
             ttft_s=watch.ttft_s,
+            token_s=tuple(watch.token_s),
             total_s=watch.total_s,
             peak_memory_bytes=self._peak_memory_bytes(),
             rendered_prompt=rendered,

@@ -211,6 +211,11 @@ def _has_footer(path: Path, header: AprHeader, entries: list[AprEntry], size: in
     end = header.data_offset + max((e.offset + e.nbytes for e in entries), default=0)
     if size == aligned(end) + FOOTER_BYTES:
         return True
+    if 0 < (part := size - aligned(end)) < FOOTER_BYTES:
+        raise CheckpointError(
+            f"{path}: the checksum at the end has {part} of {FOOTER_BYTES} bytes; the file is cut "
+            f"short: fetch or convert it again"
+        )
     if size - end >= ALIGNMENT:
         raise CheckpointError(
             f"{path}: {size - end} bytes follow the last tensor; expected padding of at most "

@@ -15,6 +15,7 @@ from typing import Any
 
 from pytest_aprqa.domain.oracle_spec import is_plugin_name
 from pytest_aprqa.domain.playbook import PLAYBOOK_NAME, Mistake, ask_mistake
+from pytest_aprqa.formats.section_forms import SECTIONS, with_plain_values
 
 Loc = tuple[str | int, ...]
 
@@ -23,13 +24,7 @@ NOT_RUN = (
     "remove it, or wait for the version that runs it"
 )
 SECTIONS_NOT_RUN = (
-    "differential_tests",
-    "profile_ci",
-    "trace_payload",
-    "contract_tests",
-    "ollama_parity",
     "property_tests",
-    "falsification_gates",
     "state_machine",
     "kernel_profile",
     "mvp_matrix",
@@ -87,6 +82,9 @@ def canonical(data: Any, *, name: str, spellings: Mapping[Loc, str]) -> Form:
         form.data["version"] = spellings[("version",)]
     _home_of_model(form)
     _gates(form)
+    for section in SECTIONS:
+        if section in form.data:
+            form.data[section] = with_plain_values(form.data[section])
     _endpoint(form)
     _placeholders(form)
     if isinstance(oracles := form.data.get("oracles"), list):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,6 +19,7 @@ from pytest_aprqa.domain.playbook import (
     Playbook,
     Scenario,
 )
+from pytest_aprqa.domain.sections import Sections
 from pytest_aprqa.formats.playbook_forms import Form, Loc
 
 ORACLE_TYPES: dict[str, type[BaseModel]] = dict(BUILT_IN)
@@ -176,8 +177,23 @@ def allowed_keys(loc: Loc) -> tuple[str, ...]:
     last = loc[-1] if loc else None
     if isinstance(last, str) and last in ORACLE_TYPES:
         return tuple(key for key in ORACLE_TYPES[last].model_fields if key != "type")
-    part = _SECTIONS[str(loc[0])] if loc else Playbook
-    return (*part.model_fields, *SHORTHAND_KEYS.get(part, ()))
+    part = _part_at(loc)
+    own = [key for key in part.model_fields if key not in Sections.model_fields]
+    keys = own + [key for key in part.model_fields if key not in own]
+    return (*keys, *SHORTHAND_KEYS.get(part, ()))
+
+
+def _part_at(loc: Loc) -> type[BaseModel]:
+    """The type of the mapping at a location; of its nearest parent that is one."""
+    if loc and str(loc[0]) in _SECTIONS:
+        return _SECTIONS[str(loc[0])]
+    part: type[BaseModel] = Playbook
+    for key in loc:
+        field = part.model_fields.get(str(key))
+        of = () if field is None else (field.annotation, *get_args(field.annotation))
+        inner = [one for one in of if isinstance(one, type) and issubclass(one, BaseModel)]
+        part = inner[0] if inner else part
+    return part
 
 
 def _is_oracle(path: Loc) -> bool:

@@ -11,6 +11,7 @@ from pytest_aprqa.domain.oracle_spec import PLUGIN_NAME
 from pytest_aprqa.domain.playbook import Playbook
 from pytest_aprqa.formats.playbook_forms import TAKES_EXPECTED, TAKES_LANGUAGE
 from pytest_aprqa.formats.playbook_problems import ORACLE_TYPES
+from pytest_aprqa.formats.section_forms import NUMBER, NUMBERS
 
 SCHEMA_ID = "urn:pytest-aprqa:playbook"
 _ORACLE = {"$ref": "#/$defs/Oracle"}
@@ -40,6 +41,7 @@ def playbook_json_schema() -> dict[str, Any]:
     _add_forms(schema, definitions)
     _add_oracle(definitions)
     _add_scenario_shorthand(definitions["Scenario"])
+    _add_plain_values(definitions)
     for gate in definitions["Gates"]["properties"].values():
         gate.pop("type", None)
         gate["anyOf"] = [{"const": True}, _QUOTED_TRUE]
@@ -95,6 +97,29 @@ def _add_forms(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
     schema["anyOf"] = [
         {"properties": {part: {"required": ["formats"]}}} for part in ("model", "test_matrix")
     ]
+
+
+_OTHERS = ("Matrix", "Scenario", *(spec.__name__ for spec in ORACLE_TYPES.values()))
+"""Types with keys of those names in which a number is a number."""
+
+
+def _add_plain_values(definitions: dict[str, Any]) -> None:
+    """Quoted truth and numbers written as text, where `section_forms` reads them."""
+    written = {"type": "string", "pattern": f"^({NUMBER})$"}
+    for name, definition in definitions.items():
+        properties = definition.get("properties", {})
+        if name in _OTHERS:
+            continue
+        if "enabled" in properties:
+            kind = {"type": properties["enabled"].pop("type")}
+            properties["enabled"]["anyOf"] = [kind, _QUOTED]
+        for key in NUMBERS & properties.keys():
+            limits = properties[key]
+            if "anyOf" in limits:
+                limits["anyOf"].append(written)
+            elif limits.get("type") == "number":
+                bounds = ("type", "minimum", "maximum", "exclusiveMinimum")
+                limits["anyOf"] = [{b: limits.pop(b) for b in bounds if b in limits}, written]
 
 
 def _add_oracle(definitions: dict[str, Any]) -> None:

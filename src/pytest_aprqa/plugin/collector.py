@@ -11,9 +11,10 @@ import pytest
 from pytest_aprqa.domain.case import Case, Target
 from pytest_aprqa.domain.conversions import CONVERSION
 from pytest_aprqa.domain.errors import AprqaError, ModelUnavailable, PlaybookError
-from pytest_aprqa.domain.gates import gateway_item_name, gateways_of
+from pytest_aprqa.domain.gate import Gate, Rung
+from pytest_aprqa.domain.gateways import gateway_item_name, gateways_of
 from pytest_aprqa.domain.model import Modality
-from pytest_aprqa.domain.model_gates import GateCase
+from pytest_aprqa.domain.model_gates import MODEL, GateCase
 from pytest_aprqa.domain.plan import Plan, TargetPlan
 from pytest_aprqa.domain.serve import ServeGate
 from pytest_aprqa.plugin.extensions import unusable_oracles
@@ -21,6 +22,8 @@ from pytest_aprqa.plugin.options import hang_grace, settings_of
 from pytest_aprqa.plugin.subject import Subject, plan_of, read_document, resolve, teller_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_aprqa.formats.hub import ResolvedModel
     from pytest_aprqa.formats.playbook_yaml import PlaybookDocument
     from pytest_aprqa.plugin.items import UnavailableItem
@@ -32,6 +35,17 @@ GATEWAY_LIMIT_S = 7200.0
 """The same of a gateway: it may hash, convert and load the largest model that fits a machine."""
 GATE_LIMIT_S = 1800.0
 """The same of a gate: some two hundred short requests of a slow model, and a server's start."""
+
+
+def file_id_of(path: Path, root: Path) -> str:
+    """The way from the root directory to a playbook, by which it is found again from its node id.
+
+    Of a file outside the root directory pytest's own id is cut off at the argument it was given by.
+    """
+    try:
+        return os.path.relpath(path, root).replace(os.sep, "/")
+    except ValueError:  # another drive than the root directory's
+        return str(path).replace(os.sep, "/")
 
 
 class PlaybookFile(pytest.File):
@@ -60,6 +74,8 @@ class PlaybookFile(pytest.File):
         except AprqaError as error:
             raise self.CollectError(f"{self._told()}: {error}") from None
         subject = Subject(self.nodeid, document, plan, model)
+        if plan.model_gates:
+            yield ModelNode.from_parent(self, name=MODEL, subject=subject)
         for target_plan in plan.targets:
             yield TargetNode.from_parent(
                 self, name=target_plan.target.name, subject=subject, target_plan=target_plan
@@ -155,6 +171,32 @@ class ConversionNode(pytest.Collector):
             yield limited(item, CONVERSION_LIMIT_S, grace)
 
 
+class ModelNode(pytest.Collector):
+    """All gates about the files of a playbook's ground truth."""
+
+    def __init__(self, *, subject: Subject, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.subject = subject
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Every such gate that the plan owes."""
+        from pytest_aprqa.plugin.gates import look_into
+        from pytest_aprqa.plugin.items import ModelGateItem
+
+        grace = hang_grace(self.config)
+        for case in self.subject.plan.model_gates:
+            item: ModelGateItem = ModelGateItem.from_parent(
+                self, name=case.item_name, callobj=look_into, case=case
+            )
+            yield limited(item, GATE_LIMIT_S, grace)
+
+    def teardown(self) -> None:
+        """Give the memory of what was measured back."""
+        from pytest_aprqa.plugin.labs import put_away
+
+        put_away(self)
+
+
 def limited(item: pytest.Item, seconds: float, grace: float | None) -> pytest.Item:
     """The item, ended when it takes longer by the grace; without one the limit is not ours."""
     if grace is not None:
@@ -163,13 +205,40 @@ def limited(item: pytest.Item, seconds: float, grace: float | None) -> pytest.It
 
 
 def _in_order(target_plan: TargetPlan) -> Iterator[Case | GateCase]:
-    """What needs no server comes first, as the server is the last to start."""
+    """What lies nearest to the bytes first, as it explains the rest; the server's at the end."""
     cases, gates = target_plan.cases, target_plan.gates
     last = [entry for entry in gates if entry.gate is ServeGate.SHUTDOWN]
+    here = [entry for entry in gates if entry.modality is not Modality.SERVE]
+    early = [e for e in here if isinstance(e.gate, Gate) and e.gate.rung < Rung.TEXT]
+    yield from early
     yield from (case for case in cases if case.modality is not Modality.SERVE)
-    yield from (entry for entry in gates if entry not in last)
+    yield from (entry for entry in here if entry not in early)
+    yield from (e for e in gates if e.modality is Modality.SERVE and e not in last)
     yield from (case for case in cases if case.modality is Modality.SERVE)
     yield from last
+
+
+def _unknown_gates(document: PlaybookDocument, told: str) -> Iterator[str]:
+    """Ids that no gate has, and conditions that nothing can decide."""
+    from pytest_aprqa.checks.gates.registry import gate_named
+    from pytest_aprqa.domain.conditions.evaluation import mistakes_in
+    from pytest_aprqa.domain.gate_plan import listed_gates
+
+    for keys, name in listed_gates(document.playbook):
+        try:
+            gate_named(name)
+        except AprqaError as error:
+            where = ".".join(str(key) for key in keys[:-1])
+            yield f"{told}:{document.line_of(*keys)}: {where}[{keys[-1]}]: {error}"
+    seen: dict[str, int] = {}
+    for index, gate in enumerate(document.playbook.falsification_gates):
+        here = f"falsification_gates[{index}]"
+        keys = ("falsification_gates", index)
+        for problem in mistakes_in(gate.condition):
+            yield f"{told}:{document.line_of(*keys, 'condition')}: {here}.condition: {problem}"
+        if seen.setdefault(gate.id, index) != index:
+            line = document.line_of(*keys, "id")
+            yield f"{told}:{line}: {here}.id: {gate.id!r} is the id of another one too"
 
 
 def _why_empty(plan: Plan) -> str:
@@ -186,7 +255,7 @@ def _check(plan: Plan, document: PlaybookDocument, told: str) -> None:
     """Refuse two items of one name, and oracles that cannot judge their question."""
     from pytest_aprqa.oracles import why_inapplicable
 
-    problems = unusable_oracles(document, told)
+    problems = [*unusable_oracles(document, told), *_unknown_gates(document, told)]
     seen: set[str] = set()
     judged: set[str] = set()
     for target_plan in plan.targets:

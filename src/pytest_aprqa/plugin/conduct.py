@@ -10,7 +10,7 @@ import pytest
 from pytest_aprqa.checks.blank import blank
 from pytest_aprqa.domain.errors import Falsified
 from pytest_aprqa.domain.evidence import Evidence, Outcome
-from pytest_aprqa.domain.gates import Gateway
+from pytest_aprqa.domain.gateways import Gateway
 from pytest_aprqa.domain.model import Modality, Severity
 from pytest_aprqa.domain.playbook import FailurePolicy
 from pytest_aprqa.domain.tiers import rule_for

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_aprqa.domain.case import ENDPOINT
 from pytest_aprqa.domain.evidence import Check, Evidence, Outcome
-from pytest_aprqa.domain.gates import GatewayResult, gateway_item_name
+from pytest_aprqa.domain.gateways import GatewayResult, gateway_item_name
 from pytest_aprqa.domain.text import escaped
 
 if TYPE_CHECKING:

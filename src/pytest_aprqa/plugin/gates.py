@@ -5,16 +5,21 @@ from __future__ import annotations
 import pytest
 
 from pytest_aprqa.checks.blank import blank_gate
+from pytest_aprqa.checks.gates.evidence import blank_model_gate, try_registered
+from pytest_aprqa.checks.gates.registry import checks
 from pytest_aprqa.checks.serve.prompts import ServePrompts
 from pytest_aprqa.domain.evidence import Evidence, Outcome, VerdictRecord
+from pytest_aprqa.domain.gate import Gate, Place
 from pytest_aprqa.domain.model import Format
 from pytest_aprqa.domain.model_gates import ModelGate
 from pytest_aprqa.domain.serve import ServeGate
 from pytest_aprqa.domain.verdict import Ruling
+from pytest_aprqa.engines.endpoint_http import Silent, Unreachable
 from pytest_aprqa.engines.engine import LoadFailed
 from pytest_aprqa.plugin.environment import threads_per_worker
 from pytest_aprqa.plugin.gateways import Admit
-from pytest_aprqa.plugin.items import GateItem
+from pytest_aprqa.plugin.items import GateItem, ModelGateItem
+from pytest_aprqa.plugin.labs import model_lab_of, server_lab_of, target_lab_of
 from pytest_aprqa.plugin.serving import blocked_by_server, served_of
 from pytest_aprqa.plugin.station import Station, conclude
 
@@ -32,12 +37,46 @@ def prove(request: pytest.FixtureRequest, g4_not_garbage: Admit) -> None:
     assert isinstance(item, GateItem)
     station = g4_not_garbage(item.node)
     gate = item.case.gate
-    if isinstance(gate, ServeGate):
+    if isinstance(gate, Gate):
+        conclude(item, _of_registry(item, gate, station))
+    elif isinstance(gate, ServeGate):
         conclude(item, _of_server(item, gate, station))
     elif gate is ModelGate.BATCHED:
         conclude(item, _of_batches(item, station))
     else:
         conclude(item, _of_endpoint(item, station))
+
+
+def look_into(request: pytest.FixtureRequest) -> None:
+    """Put a gate about the ground truth's files to the test."""
+    item = request.node
+    assert isinstance(item, ModelGateItem)
+    blank = blank_model_gate(item.case, item.nodeid, Outcome.SKIPPED, "")
+    lab = model_lab_of(item.subject, item.station_node)
+    conclude(item, try_registered(checks()[item.case.gate.id], lab, blank))
+
+
+def _of_registry(item: GateItem, gate: Gate, station: Station) -> Evidence:
+    """A gate of the registry, put to the target or to its server."""
+    blank = blank_gate(item.case, item.nodeid, Outcome.SKIPPED, "")
+    check = checks()[gate.id]
+    if gate.place is not Place.SERVER:
+        lab = target_lab_of(item.node, station)
+        return try_registered(check, lab, blank, lab.engine.describe())
+    try:
+        served = served_of(item.node, station)
+    except LoadFailed as failure:
+        blocked_by_server(item, station, failure)
+        raise
+    of_server = server_lab_of(item.node, station, served, _prompts(item, station))
+    try:
+        return try_registered(check, of_server, blank, served.describe())
+    except Unreachable as error:
+        reason = f"the connection to the server was lost: {error}"
+        return blank.model_copy(update={"outcome": Outcome.CRASHED, "reason": reason})
+    except Silent as error:
+        reason = f"the server gave {error}"
+        return blank.model_copy(update={"outcome": Outcome.TIMEOUT, "reason": reason})
 
 
 def _of_server(item: GateItem, gate: ServeGate, station: Station) -> Evidence:

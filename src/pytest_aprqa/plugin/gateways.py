@@ -20,11 +20,10 @@ from pytest_aprqa.checks.gateways import (
     check_no_crash,
     check_not_garbage,
 )
-from pytest_aprqa.checks.integrity_finding import Expectations
 from pytest_aprqa.checks.scenario import first_request, try_case
 from pytest_aprqa.domain.errors import EngineUnavailable, Falsified
 from pytest_aprqa.domain.evidence import ModelRecord
-from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.gateways import Gateway, GatewayResult
 from pytest_aprqa.domain.model import Modality
 from pytest_aprqa.engines import choice
 from pytest_aprqa.plugin.collector import TargetNode
@@ -32,6 +31,7 @@ from pytest_aprqa.plugin.environment import threads_per_worker
 from pytest_aprqa.plugin.explain import explain_gateway
 from pytest_aprqa.plugin.extensions import provider_for
 from pytest_aprqa.plugin.items import GatewayItem, ScenarioItem
+from pytest_aprqa.plugin.labs import expectations_of, given_file
 from pytest_aprqa.plugin.line import line_of
 from pytest_aprqa.plugin.serving import client_of, connected, start_ahead
 from pytest_aprqa.plugin.station import Station, conclude, station_of
@@ -146,6 +146,9 @@ def prepare(item: ScenarioItem) -> None:
 def release(node: TargetNode) -> None:
     """End the target's server and engine; called when no item of the target is left."""
     station = station_of(node)
+    if station.lab is not None:
+        station.lab.close()
+        station.lab = station.server_lab = None
     if station.server is not None:
         station.server.close()
         station.server = None
@@ -179,21 +182,13 @@ def _integrity(node: TargetNode, station: Station) -> GatewayResult:
     assert node.target.format is not None
     choice.prefetch(node.target, threads=threads_per_worker())
     station.model = model_record(node, file_hashes(directory))
-    model = node.subject.plan.playbook.model
-    expectations = Expectations(
-        hidden_dim=model.expected_hidden_dim,
-        num_layers=model.expected_num_layers,
-        num_heads=model.expected_num_heads,
-        num_kv_heads=model.expected_num_kv_heads,
-        vocab_size=model.expected_vocab_size,
-        intermediate_dim=model.expected_intermediate_dim,
-    )
     result, station.file = check_integrity(
         node.target.name,
         directory,
-        expectations,
+        expectations_of(node.subject.plan.playbook.model),
         format_=node.target.format,
         quantization=node.target.quantization,
+        given=given_file(node),
     )
     return result
 

@@ -30,7 +30,8 @@ _MARKERS = {
     "run": "items that complete a plain prompt",
     "chat": "items that go through the model's chat template",
     "serve": "items that ask over HTTP",
-    "gate": "gates of a target's answers or of its server",
+    "gate": "gates: of the model's files, of a target and its answers, of its server",
+    "model": "gates about the files of the ground truth",
     "P0": "items whose falsification blocks the model",
     "P1": "items whose falsification counts against the score",
     "P2": "items whose falsification is noted",
@@ -83,9 +84,10 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> PlaybookFi
     """Collect `*.playbook.yaml`."""
     if not file_path.name.endswith(PLAYBOOK_SUFFIX):
         return None
-    from pytest_aprqa.plugin.collector import PlaybookFile
+    from pytest_aprqa.plugin.collector import PlaybookFile, file_id_of
 
-    return PlaybookFile.from_parent(parent, path=file_path)
+    file_id = file_id_of(file_path, parent.config.rootpath)
+    return PlaybookFile.from_parent(parent, path=file_path, nodeid=file_id)
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)

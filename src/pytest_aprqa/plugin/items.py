@@ -10,10 +10,10 @@ import pytest
 from pytest_aprqa.domain.case import Case
 from pytest_aprqa.domain.conversions import CONVERSION, ConversionCase
 from pytest_aprqa.domain.errors import AprqaError, Falsified
-from pytest_aprqa.domain.gates import Gateway
-from pytest_aprqa.domain.model import Severity
-from pytest_aprqa.domain.model_gates import GateCase
-from pytest_aprqa.plugin.collector import ConversionNode, TargetNode
+from pytest_aprqa.domain.gateways import Gateway
+from pytest_aprqa.domain.model import Format, Severity
+from pytest_aprqa.domain.model_gates import MODEL, GateCase, ModelCase
+from pytest_aprqa.plugin.collector import ConversionNode, ModelNode, TargetNode
 from pytest_aprqa.plugin.subject import Subject
 
 
@@ -28,9 +28,9 @@ class PlaybookItem(pytest.Function):
         return self.station_node.subject
 
     @property
-    def station_node(self) -> TargetNode | ConversionNode:
+    def station_node(self) -> TargetNode | ConversionNode | ModelNode:
         """The node whose station gathers what the next report carries away."""
-        assert isinstance(self.parent, TargetNode | ConversionNode)
+        assert isinstance(self.parent, TargetNode | ConversionNode | ModelNode)
         return self.parent
 
     def mark_with(self, *words: str | None, **facts: str | None) -> None:
@@ -73,6 +73,17 @@ class ConversionItem(PlaybookItem):
             severity=case.severity,
             scenario=case.item_name,
         )
+
+
+class ModelGateItem(PlaybookItem):
+    """One gate about the ground truth's files."""
+
+    def __init__(self, *, case: ModelCase, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.case = case
+        gate = case.gate
+        words = ("gate", MODEL, Format.SAFETENSORS, gate.severity)
+        self.mark_with(*words, severity=gate.severity, scenario=gate.item_name)
 
 
 class TargetItem(PlaybookItem):
@@ -150,7 +161,7 @@ class GateItem(TargetItem):
         )
 
 
-OwingItem = ScenarioItem | GateItem | ConversionItem
+OwingItem = ScenarioItem | GateItem | ConversionItem | ModelGateItem
 """An item of which the plan owes evidence."""
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from pytest_aprqa.checks.blank import Owed, blank
 from pytest_aprqa.domain.case import Case
+from pytest_aprqa.domain.conditions.concluding import conclusions
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.evidence import (
     Evidence,
@@ -26,10 +27,11 @@ from pytest_aprqa.domain.evidence import (
     RunRecord,
     worse,
 )
-from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.gateways import Gateway, GatewayResult
 from pytest_aprqa.domain.model_gates import GateCase
 from pytest_aprqa.domain.mqs import ASKED, score_run
-from pytest_aprqa.domain.plan import Plan, TargetPlan, conversion_id
+from pytest_aprqa.domain.owed import conversion_id, model_gate_id
+from pytest_aprqa.domain.plan import Plan, TargetPlan
 from pytest_aprqa.plugin.environment import describe_host, describe_libraries
 from pytest_aprqa.plugin.hooks import PLAYBOOK_SUFFIX
 from pytest_aprqa.plugin.line import line_of
@@ -99,6 +101,7 @@ class Ledger:
         self._other_tests = False
         self._interrupted = False
         self._unwritten: str | None = None
+        self._refuted = False
         self._cards: list[tuple[str, tuple[CardLine, ...]]] = []
         self._live = LiveLines(config)
 
@@ -201,6 +204,8 @@ class Ledger:
                     card = (CardLine(f"  not scored: {error}", "bad"),)
                     session.exitstatus = pytest.ExitCode.TESTS_FAILED
                 self._cards.append((book.identity.name, card))
+        if self._refuted and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         asked = any(book.gateways or _asked(book) for book in self._books.values())
         nothing = (self._books or self._idle) and not asked and not self._other_tests
         if nothing and session.exitstatus == pytest.ExitCode.OK:
@@ -213,6 +218,10 @@ class Ledger:
             AprqaError: the record contradicts itself, or there is no room for it.
         """
         record = self._record(book)
+        concluded = conclusions(record)
+        if any(item.outcome is Outcome.FALSIFIED for item in concluded):
+            self._refuted = True
+        record = record.model_copy(update={"evidence": (*record.evidence, *concluded)})
         if self._unwritten is not None:
             raise AprqaError(self._unwritten)
         try:
@@ -291,7 +300,8 @@ def _cases(plan: Plan, file_id: str) -> dict[str, Owed]:
         for entry in plan.targets
         for case in _owed_by(entry)
     }
-    return asked | {conversion_id(case, file_id): case for case in plan.conversions}
+    asked |= {conversion_id(case, file_id): case for case in plan.conversions}
+    return asked | {model_gate_id(case, file_id): case for case in plan.model_gates}
 
 
 def _owed_by(entry: TargetPlan) -> Sequence[Case | GateCase]:

@@ -12,10 +12,12 @@ import pytest
 from pytest_aprqa.domain.case import ENDPOINT
 from pytest_aprqa.domain.conversions import CONVERSION
 from pytest_aprqa.domain.evidence import Outcome
-from pytest_aprqa.domain.gates import Gateway, GatewayResult, gateways_of
+from pytest_aprqa.domain.gateways import Gateway, GatewayResult, gateways_of
+from pytest_aprqa.domain.model_gates import MODEL
 from pytest_aprqa.domain.plan import Plan
 from pytest_aprqa.plugin.environment import engine_line
 
+_NO_GATEWAYS = (CONVERSION, MODEL)
 _Status = tuple[str, str, tuple[str, dict[str, bool]] | str]
 
 
@@ -128,7 +130,7 @@ def _header(plan: Plan, items: int, engines: str) -> list[str]:
     playbook = plan.playbook
     targets = ", ".join(entry.target.name for entry in plan.targets)
     conversions = f"; {len(plan.conversions)} conversions" if plan.conversions else ""
-    gates = sum(len(entry.gates) for entry in plan.targets)
+    gates = sum(len(entry.gates) for entry in plan.targets) + len(plan.model_gates)
     more = f"; {gates} gates" if gates else ""
     who = f"endpoint {plan.endpoint.url}" if plan.endpoint else f"engine {engines}"
     modalities = dict.fromkeys(case.modality for entry in plan.targets for case in entry.cases)
@@ -143,7 +145,7 @@ def _line(
     target: str, progress: _Progress, gateways: Mapping[tuple[str, Gateway], GatewayResult]
 ) -> str:
     marks = []
-    for gateway in gateways_of(endpoint=target == ENDPOINT) if target != CONVERSION else ():
+    for gateway in gateways_of(endpoint=target == ENDPOINT) if target not in _NO_GATEWAYS else ():
         result = gateways.get((target, gateway))
         marks.append(f"{gateway}{'·' if result is None else '✓' if result.passed else '✗'}")
     told = ", ".join(f"{count} {word.lower()}" for word, count in progress.outcomes.items())

@@ -10,17 +10,18 @@ import pytest
 
 from pytest_aprqa.domain.errors import Falsified
 from pytest_aprqa.domain.evidence import Evidence, ModelRecord, Outcome
-from pytest_aprqa.domain.gates import Gateway, GatewayResult
+from pytest_aprqa.domain.gateways import Gateway, GatewayResult
 from pytest_aprqa.plugin.explain import explain, facts_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_aprqa.checks.ahead import AheadEngine
+    from pytest_aprqa.checks.gates.lab import ServerLab, TargetLab
     from pytest_aprqa.checks.gateways import ProbeAnswer
     from pytest_aprqa.checks.serve.client import KnownAnswers
     from pytest_aprqa.engines.serving.server_process import ServerProcess
-    from pytest_aprqa.plugin.collector import ConversionNode, TargetNode
+    from pytest_aprqa.plugin.collector import ConversionNode, ModelNode, TargetNode
     from pytest_aprqa.plugin.items import OwingItem
 
 _EVIDENCE = pytest.StashKey[Evidence]()
@@ -49,6 +50,10 @@ class Station:
     """Why there is no server; it is not tried again and again."""
     server_failure_told: bool = False
     """Whether an item has failed of it; the others are blocked."""
+    lab: TargetLab | None = None
+    """What the gates of the target look at, once one of them has asked."""
+    server_lab: ServerLab | None = None
+    """The same of its server's gates."""
     unavailable: str | None = None
     """Why this machine cannot load the target, where only loading could tell."""
 
@@ -59,7 +64,7 @@ def stamped(evidence: Evidence, worker: str) -> Evidence:
     return evidence.model_copy(update={"worker": worker, "timestamp": now})
 
 
-def station_of(node: TargetNode | ConversionNode) -> Station:
+def station_of(node: TargetNode | ConversionNode | ModelNode) -> Station:
     """The target's station, empty at first."""
     return node.stash.setdefault(_STATION, Station())
 
@@ -79,6 +84,8 @@ def conclude(item: OwingItem, evidence: Evidence) -> None:
     note(item, evidence)
     if evidence.outcome in (Outcome.SKIPPED, Outcome.BLOCKED):
         pytest.skip(evidence.reason)
+    if evidence.outcome is Outcome.INCONCLUSIVE:
+        pytest.skip(f"inconclusive: {evidence.reason}")
     if evidence.outcome is not Outcome.CORROBORATED:
         raise Falsified(explain(evidence))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_aprqa.domain.errors import AprqaError, PlaybookError
+from pytest_aprqa.domain.gate_plan import GateBook
 from pytest_aprqa.domain.plan import Plan, make_plan
 from pytest_aprqa.domain.playbook import Scenario
 from pytest_aprqa.plugin.arguments import playbooks_named
@@ -74,7 +76,16 @@ def plan_of(document: PlaybookDocument, settings: Settings) -> Plan:
         selection=settings.selection,
         generate=generate,
         endpoint=settings.endpoint or document.playbook.endpoint,
+        book=gate_book(),
     )
+
+
+@cache
+def gate_book() -> GateBook:
+    """All gates of the registry, and their aliases."""
+    from pytest_aprqa.checks.gates.registry import aliases, gates
+
+    return GateBook(gates(), aliases())
 
 
 def resolve(

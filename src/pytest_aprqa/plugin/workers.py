@@ -14,6 +14,7 @@ import pytest
 from pytest_aprqa.domain.conversions import CONVERSION
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.model import Backend, Format
+from pytest_aprqa.domain.model_gates import MODEL
 from pytest_aprqa.engines.system_memory import available_bytes
 from pytest_aprqa.plugin.arguments import only_playbooks, targets_named
 from pytest_aprqa.plugin.environment import cores
@@ -96,7 +97,8 @@ def _work_of(path: Path, targets: frozenset[str], settings: Settings, root: Path
         return Work(0, 0)
     running = [t for t in _running(plan) if not targets or t.name in targets]
     converts = bool(plan.conversions) and (not targets or CONVERSION in targets)
-    units = len(running) + converts
+    looks_into = bool(plan.model_gates) and (not targets or MODEL in targets)
+    units = len(running) + converts + looks_into
     try:
         directory = resolve(
             document, replace(settings, download=False), lambda line: None

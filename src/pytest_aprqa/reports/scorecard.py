@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from math import floor
 from typing import Literal
 
+from pytest_aprqa.domain.causes import causes
 from pytest_aprqa.domain.evidence import Evidence, Outcome, RunRecord
-from pytest_aprqa.domain.gates import Gateway
+from pytest_aprqa.domain.gateways import Gateway
 from pytest_aprqa.domain.model import Modality
 from pytest_aprqa.domain.mqs import CategoryScore, Mqs
 from pytest_aprqa.domain.scoring import Status
@@ -18,6 +19,7 @@ from pytest_aprqa.domain.text import escaped, one_line
 Style = Literal["plain", "good", "bad", "warn", "dim", "strong"]
 _SHOWN_FALSIFICATIONS = 10
 _SHOWN_CHARACTERS = 110
+_SHOWN_CAUSE = 300
 _LABEL = 13
 
 
@@ -32,6 +34,7 @@ class CardLine:
 def render(record: RunRecord, mqs: Mqs, written: Sequence[str]) -> tuple[CardLine, ...]:
     """The card of one run; `written` are the files that hold its evidence."""
     return (
+        *_cause(record),
         *_head(record),
         *_gateways(record, mqs),
         *_categories(mqs),
@@ -44,6 +47,15 @@ def render(record: RunRecord, mqs: Mqs, written: Sequence[str]) -> tuple[CardLin
             for i, path in enumerate(written)
         ),
     )
+
+
+def _cause(record: RunRecord) -> Iterator[CardLine]:
+    """The root of what was refuted, in the card's first line."""
+    found = causes(record)
+    if found:
+        told = one_line(found[0], limit=_SHOWN_CAUSE)
+        more = f"; {len(found) - 1} more refuted" if len(found) > 1 else ""
+        yield CardLine(_row("cause", f"{found[0].name}: {told}{more}"), "bad")
 
 
 def _head(record: RunRecord) -> Iterator[CardLine]:

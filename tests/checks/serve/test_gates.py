@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_aprqa.checks.finding import Finding
 from pytest_aprqa.checks.serve import resilience
-from pytest_aprqa.checks.serve.finding import GateFinding
 from pytest_aprqa.checks.serve.gates import GATES, run_gate
 from pytest_aprqa.checks.serve.prompts import ServePrompts
 from pytest_aprqa.domain.serve import ServeGate
@@ -75,7 +75,7 @@ FAULTS = [
 ]
 
 
-def run(gate: str, served: InProcess, prompts: ServePrompts = PROMPTS) -> GateFinding:
+def run(gate: str, served: InProcess, prompts: ServePrompts = PROMPTS) -> Finding:
     return run_gate(ServeGate(gate), served, prompts)
 
 

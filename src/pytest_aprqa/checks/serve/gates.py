@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_aprqa.checks.blank import blank_gate
+from pytest_aprqa.checks.finding import Finding
 from pytest_aprqa.checks.serve import answers, resilience, resources, sampling
 from pytest_aprqa.checks.serve.client import GateClient, KnownAnswers
-from pytest_aprqa.checks.serve.finding import GateFinding, NotApplicable, Refuted
+from pytest_aprqa.checks.serve.finding import NotApplicable, Refuted
 from pytest_aprqa.domain.evidence import Evidence, Outcome, VerdictRecord
 from pytest_aprqa.domain.model_gates import GateCase
 from pytest_aprqa.domain.serve import ServeGate
@@ -53,7 +54,7 @@ def run_gate(
     prompts: ServePrompts,
     *,
     known: KnownAnswers | None = None,
-) -> GateFinding:
+) -> Finding:
     """Ask one gate of a server; SHUTDOWN ends it.
 
     `known`, given to all gates of one server, saves asking for the same answer again.
@@ -62,16 +63,31 @@ def run_gate(
         Unreachable: the server is gone, or broke the connection where no answer is right.
         Silent: it did not answer in time.
     """
+    return put(GATES[gate], served, prompts, known=known)
+
+
+def put(
+    check: Callable[[GateClient], str],
+    served: Served,
+    prompts: ServePrompts,
+    *,
+    known: KnownAnswers | None = None,
+) -> Finding:
+    """Let a check ask a server, and make a finding of what it says or raises.
+
+    Raises:
+        Unreachable, Silent: as `run_gate` does.
+    """
     client = GateClient(served, prompts, {} if known is None else known)
     try:
-        ruling, reason = Ruling.CORROBORATED, GATES[gate](client)
+        ruling, reason = Ruling.CORROBORATED, check(client)
     except Refuted as refuted:
         ruling, reason = Ruling.FALSIFIED, str(refuted)
     except NotApplicable as inapplicable:
         ruling, reason = Ruling.INAPPLICABLE, str(inapplicable)
     finally:
         client.close()
-    return GateFinding(
+    return Finding(
         ruling=ruling,
         reason=one_line(client.http.hide(reason), limit=600),
         details=tuple(client.details),
@@ -101,7 +117,7 @@ def try_gate(
 
 
 def serve_evidence(
-    gate: ServeGate, finding: GateFinding, *, target: Target, item_id: str, served: Served
+    gate: ServeGate, finding: Finding, *, target: Target, item_id: str, served: Served
 ) -> Evidence:
     """A finding as evidence; a gate that does not apply is skipped with an excuse."""
     outcome = _OUTCOMES[finding.ruling]

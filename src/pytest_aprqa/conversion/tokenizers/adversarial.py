@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 _WORDS_AND_CONTRACTIONS = (
     "",
     "a",
@@ -273,15 +275,21 @@ _LONG = (
     "word" * 25 + "\n" + "WORD" * 25,
 )
 
-ADVERSARIAL_TEXTS: tuple[str, ...] = (
-    *_WORDS_AND_CONTRACTIONS,
-    *_WHITESPACE,
-    *_NUMBERS,
-    *_SCRIPTS,
-    *_SYMBOLS,
-    *_CODE,
-    *_SPECIALS,
-    *_LONG,
+ADVERSARIAL_GROUPS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "words": _WORDS_AND_CONTRACTIONS,
+        "whitespace": _WHITESPACE,
+        "numbers": _NUMBERS,
+        "scripts": _SCRIPTS,
+        "symbols": _SYMBOLS,
+        "code": _CODE,
+        "specials": _SPECIALS,
+        "long": _LONG,
+    }
+)
+"""The texts by what they are made of."""
+ADVERSARIAL_TEXTS: tuple[str, ...] = tuple(
+    text for texts in ADVERSARIAL_GROUPS.values() for text in texts
 )
 """Over 200 texts, each once: contractions in both cases, whitespace of every kind, digits, scripts
 and combining marks, emoji, invisible characters, code, special tokens whole and broken, long

@@ -94,9 +94,9 @@ def stored_files_of_apr(metadata: Mapping[str, Any]) -> dict[str, bytes]:
         ConversionError: A key has the wrong type, a file is missing, or a tokenizer of this kind
             cannot be rebuilt.
     """
-    fields = _as_ggml(metadata)
+    fields = as_ggml(metadata)
     if NAMES_KEY in metadata:
-        fields |= _file_fields(metadata)
+        fields |= file_fields(metadata)
     try:
         return stored_files(fields)
     except ConversionError as error:
@@ -113,11 +113,15 @@ def apr_tokenizer_disagreements(
     Raises:
         ConversionError: A key has the wrong type.
     """
-    return [_in_apr_terms(line) for line in tokenizer_disagreements(files, _as_ggml(metadata))]
+    return [_in_apr_terms(line) for line in tokenizer_disagreements(files, as_ggml(metadata))]
 
 
-def _as_ggml(metadata: Mapping[str, Any]) -> dict[str, GgufField]:
-    """The tokenizer's keys under GGUF's names."""
+def as_ggml(metadata: Mapping[str, Any]) -> dict[str, GgufField]:
+    """The tokenizer's keys of an APR file under GGUF's names.
+
+    Raises:
+        ConversionError: A key has the wrong type.
+    """
     fields: dict[str, GgufField] = {}
     for key, (name, items) in _ARRAYS.items():
         if name in metadata:
@@ -148,7 +152,12 @@ def _packed(data: bytes) -> Any:
         return {"base64": base64.b64encode(data).decode()}
 
 
-def _file_fields(metadata: Mapping[str, Any]) -> dict[str, GgufField]:
+def file_fields(metadata: Mapping[str, Any]) -> dict[str, GgufField]:
+    """The tokenizer files of an APR file as GGUF would have them.
+
+    Raises:
+        ConversionError: One is malformed.
+    """
     fields = {NAMES_KEY: _array(NAMES_KEY, "string", metadata[NAMES_KEY])}
     for name in fields[NAMES_KEY].value:
         value = metadata.get(FILE_KEY + name)

@@ -26,6 +26,11 @@ class Gateway(StrEnum):
         """The name of the gateway's item and of its session fixture."""
         return _NAMES[self]
 
+    @property
+    def gate_id(self) -> str:
+        """The gateway's id among all falsification gates."""
+        return _IDS[self]
+
 
 _ASSERTIONS = {
     Gateway.G0: "config, tokenizer and tensors agree",
@@ -40,6 +45,13 @@ _NAMES = {
     Gateway.G2: "g2_answers",
     Gateway.G3: "g3_no_crash",
     Gateway.G4: "g4_not_garbage",
+}
+_IDS = {
+    Gateway.G0: "G0-INTEGRITY",
+    Gateway.G1: "G1-LOAD",
+    Gateway.G2: "G2-INFER",
+    Gateway.G3: "G3-STABLE",
+    Gateway.G4: "G4-VALID",
 }
 
 

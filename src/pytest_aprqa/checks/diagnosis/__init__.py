@@ -1,0 +1,1 @@
+"""What became of a model's tensors and settings on their way into another file, by name."""

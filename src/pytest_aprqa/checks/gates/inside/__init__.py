@@ -1,0 +1,1 @@
+"""Gates about the inside of a forward pass, and about what a pass takes."""

@@ -1,0 +1,1 @@
+"""Numbers of a target against the ground truth's: logits, differences by tensor, golden corpora."""

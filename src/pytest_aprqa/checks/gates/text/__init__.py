@@ -1,0 +1,1 @@
+"""Gates about text: tokenizers, chat templates, contracts and the records of conversions."""
