@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pytest_aprqa.checks import fingerprint
 from pytest_aprqa.checks.fingerprint import SCHEME, TensorFingerprint, fingerprint_tensors
 from pytest_aprqa.conversion.families import huggingface_tensors, tensors_from_apr
 from pytest_aprqa.formats.apr_writer import write_apr
@@ -43,6 +44,33 @@ def test_the_definition_of_the_content_is_followed() -> None:
     assert found.content == hashlib.sha256(lines.encode()).hexdigest()
     assert found.scheme == SCHEME == "aprqa-content-1"
     assert [t.name for t in found.tensors] == ["b", "a"]
+
+
+def test_percentiles_are_those_of_the_values() -> None:
+    values = np.random.default_rng(5).normal(0.0, 1.0, (300, 70)).astype(np.float32)
+    expected = np.percentile(values.astype(np.float64), (1, 25, 50, 75, 99))
+    assert one(values).percentiles == pytest.approx(tuple(expected), rel=1e-12)
+    values[0, 0] = np.nan
+    rest = values.reshape(-1)[1:].astype(np.float64)
+    assert one(values).percentiles == pytest.approx(
+        tuple(np.percentile(rest, (1, 25, 50, 75, 99))), rel=1e-12
+    )
+    assert one(np.full((2, 2), np.nan)).percentiles == ()
+    assert one(np.empty((0, 4))).percentiles == ()
+
+
+@pytest.mark.parametrize("pieces", [(1000,), (1, 999), (333, 333, 334), (7,) * 142 + (6,)])
+def test_a_sample_is_the_same_in_whatever_pieces(
+    pieces: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "SAMPLE", 130)
+    values = np.random.default_rng(6).normal(size=1000)
+    sample, start = fingerprint.Sample(1000), 0
+    for piece in pieces:
+        sample.add(values[start : start + piece])
+        start += piece
+    expected = np.percentile(values[::8], fingerprint.PERCENTS)
+    assert sample.percentiles() == pytest.approx(tuple(expected), rel=1e-12)
 
 
 def test_the_numbers_are_those_of_the_values() -> None:

@@ -36,7 +36,7 @@ def test_json_has_the_digests_in_full(run: Run, tmp_path: Path) -> None:
     first = found["tensors"][0]
     assert list(first) == [
         *("name", "encoding", "shape", "sha256", "content", "kind", "mean", "std"),
-        *("minimum", "maximum", "zeros", "not_finite"),
+        *("minimum", "maximum", "zeros", "not_finite", "percentiles"),
     ]
     values = weights("safetensors")[NAME]
     assert first["sha256"] == first["content"] == hashlib.sha256(values.tobytes()).hexdigest()

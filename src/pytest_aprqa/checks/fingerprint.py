@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 SCHEME = "aprqa-content-1"
 """The name of the definition above; another definition gets another name."""
+PERCENTS = (1, 25, 50, 75, 99)
+"""The percentiles that a fingerprint holds."""
+SAMPLE = 1 << 20
+"""At most so many of a tensor's values are looked at for its percentiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,11 @@ class TensorFingerprint:
     """Share of exact zeros, 0 to 1."""
     not_finite: int
     """How many values are NaN or infinite; the statistics leave them out."""
+    percentiles: tuple[float, ...] = ()
+    """Those of PERCENTS, of at most SAMPLE values that are evenly spaced in storage order.
+
+    Empty where no value is finite, and in fingerprints saved before there were any.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +105,10 @@ def _one(tensor: Tensor) -> TensorFingerprint:
         data = tensor.read()
         kind = _kind(tensor, data)
         content, moments = hashlib.sha256(), Moments()
+        sample = Sample(math.prod(tensor.shape))
         for values in value_chunks(tensor.encoding, data, tensor.shape):
             moments.add(values)
+            sample.add(values)
             content.update(_canonical(values, kind).data)
         stored = hashlib.sha256(data.data).hexdigest()
     finally:
@@ -116,6 +127,7 @@ def _one(tensor: Tensor) -> TensorFingerprint:
         maximum=moments.maximum if some else None,
         zeros=moments.zeros / moments.seen if moments.seen else 0.0,
         not_finite=moments.seen - moments.finite,
+        percentiles=sample.percentiles(),
     )
 
 
@@ -201,3 +213,28 @@ class Moments:
         self.squares += float(kept @ kept) + delta * delta * self.finite * kept.size / total
         self.mean += delta * kept.size / total
         self.finite = total
+
+
+class Sample:
+    """Every so many of a tensor's values, the same ones in whatever pieces they come."""
+
+    def __init__(self, count: int) -> None:
+        """Of so many values, none seen yet."""
+        self._step = max(1, -(-count // SAMPLE))
+        self._seen = 0
+        self._kept: list[np.ndarray[Any, Any]] = []
+
+    def add(self, values: np.ndarray[Any, Any]) -> None:
+        """Take in one flat piece."""
+        import numpy as np
+
+        taken = values[-self._seen % self._step :: self._step]
+        self._kept.append(taken[np.isfinite(taken)].astype(np.float64))
+        self._seen += values.size
+
+    def percentiles(self) -> tuple[float, ...]:
+        """Those of PERCENTS of the finite values; none if there is none."""
+        import numpy as np
+
+        values = np.concatenate(self._kept) if self._kept else np.empty(0)
+        return tuple(np.percentile(values, PERCENTS).tolist()) if values.size else ()

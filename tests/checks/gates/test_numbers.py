@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pytest_aprqa.checks.fingerprint import fingerprint_tensors
 from pytest_aprqa.checks.gates.numbers import reference
 from pytest_aprqa.checks.gates.numbers.comparing import Estimate, compare, ratio
 from pytest_aprqa.checks.gates.numbers.differential import chosen, role_of
@@ -17,12 +20,19 @@ from pytest_aprqa.checks.gates.numbers.passes import Passes, kld_limit, limit_of
 from pytest_aprqa.checks.gates.numbers.reference import Course, led
 from pytest_aprqa.checks.gates.numbers.saved import fingerprint_at
 from pytest_aprqa.checks.gates.numbers.texts import BASE, MORE, MORE_QUESTIONS, QUESTIONS
-from pytest_aprqa.checks.gates.proof import ProofBench, Tampered
+from pytest_aprqa.checks.gates.proof import EMBEDDED, ProofBench, Tampered
 from pytest_aprqa.checks.gates.registry import checks
 from pytest_aprqa.checks.gates.running import examine
+from pytest_aprqa.conversion.reading import read_portable
 from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.model import Format, Quantization
-from pytest_aprqa.domain.sections import DifferentialTests, InferenceCompare, Sections, TensorDiff
+from pytest_aprqa.domain.sections import (
+    DifferentialTests,
+    FingerprintTest,
+    InferenceCompare,
+    Sections,
+    TensorDiff,
+)
 from pytest_aprqa.domain.tolerance import LOGITS, NOISE_CEILING, NOISE_FACTOR
 from pytest_aprqa.domain.verdict import Ruling
 
@@ -231,6 +241,32 @@ def test_a_filter_takes_parts_of_names() -> None:
     assert chosen("model.norm.weight", "all")
     assert chosen("model.norm.weight", "lm_head, norm")
     assert not chosen("model.norm.weight", "lm_head,embed")
+
+
+@pytest.mark.parametrize(
+    ("percentiles", "ruling", "told"),
+    [
+        (lambda old: old, Ruling.CORROBORATED, "190 statistics of 38 tensors"),
+        (lambda old: [*old[:2], old[2] + 0.05, *old[3:]], Ruling.FALSIFIED, "has percentile 50 "),
+        (
+            lambda _: [],
+            Ruling.INCONCLUSIVE,
+            "no percentiles of model.embed_tokens.weight; write it again",
+        ),
+    ],
+)
+def test_percentiles_are_compared_where_they_are_asked_for(
+    bench: ProofBench, percentiles: Callable[[Any], Any], ruling: Ruling, told: str
+) -> None:
+    members = [asdict(t) for t in fingerprint_tensors(read_portable(EMBEDDED).tensors).tensors]
+    members[0]["percentiles"] = percentiles(members[0]["percentiles"])
+    path = bench.place("saved.json")
+    path.write_text(json.dumps({"tensors": members}), encoding="utf-8")
+    test = FingerprintTest(reference=str(path), stats=("percentiles",))
+    sections = Sections(differential_tests=DifferentialTests(fingerprint=test))
+    found = examine(checks()["F-ROSETTA-FP-003"], bench.model_lab(sections=sections))
+    assert found.ruling is ruling, found
+    assert told in found.reason
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_aprqa.checks.finding import Finding, held, refuted, undecided, without_meaning
-from pytest_aprqa.checks.fingerprint import TensorFingerprint, fingerprint_tensors
+from pytest_aprqa.checks.fingerprint import PERCENTS, TensorFingerprint, fingerprint_tensors
 from pytest_aprqa.checks.gates.family import Family
 from pytest_aprqa.checks.gates.lab import ModelLab
 from pytest_aprqa.checks.gates.numbers.differential import chosen
@@ -136,7 +136,10 @@ def same_checksums(lab: ModelLab, found: Fingerprints) -> Finding:
 
 def _numbers(one: TensorFingerprint, stats: Sequence[str]) -> dict[str, float | None]:
     known = {"mean": one.mean, "std": one.std, "min": one.minimum, "max": one.maximum}
-    return {name: value for name, value in known.items() if name in stats}
+    found = {name: value for name, value in known.items() if name in stats}
+    if "percentiles" in stats:
+        found |= {f"percentile {p}": v for p, v in zip(PERCENTS, one.percentiles, strict=False)}
+    return found
 
 
 def _tolerance(one: TensorFingerprint, saved: TensorFingerprint, *, blocks: bool) -> float:
@@ -155,15 +158,19 @@ def _tolerance(one: TensorFingerprint, saved: TensorFingerprint, *, blocks: bool
 )
 @_against_saved
 def same_statistics(lab: ModelLab, found: Fingerprints) -> Finding:
-    """Mean, spread and extremes, as shares of the root mean square."""
+    """Mean, spread, extremes and percentiles, as shares of the root mean square."""
     stats = lab.sections.differential_tests.fingerprint.stats
     compared = 0
     for one, saved in found.both:
+        lacking = saved.mean is not None and len(saved.percentiles) != len(PERCENTS)
+        if "percentiles" in stats and lacking:
+            told = f"the saved fingerprint has no percentiles of {one.name}"
+            return undecided(f"{told}; write it again with `aprqa fingerprint --json`")
         theirs = _numbers(saved, stats)
         size = Spread(saved.mean, saved.std).size
         limit = _tolerance(one, saved, blocks=found.blocks)
         for name, value in _numbers(one, stats).items():
-            other = theirs[name]
+            other = theirs.get(name)
             if value is None or other is None:
                 continue  # no value is finite: another gate's
             compared += 1

@@ -93,4 +93,5 @@ def fingerprint_at(path: Path) -> dict[str, TensorFingerprint]:
 
 
 def _tensor(member: Mapping[str, Any]) -> TensorFingerprint:
-    return TensorFingerprint(**{**member, "shape": tuple(member["shape"])})
+    parts = {"shape": tuple(member["shape"]), "percentiles": tuple(member.get("percentiles", ()))}
+    return TensorFingerprint(**{**member, **parts})
