@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_aprqa.checks.gates.registry import gates
-from pytest_aprqa.domain.gate import Place
+from pytest_aprqa.domain.gate import Cost, Place
 from pytest_aprqa.domain.gate_ids import ELSEWHERE
 
 PLAYBOOK = Path(__file__).parents[2] / "playbooks" / "embedded.playbook.yaml"
@@ -35,6 +35,9 @@ def test_every_gate_of_the_registry_is_asked_and_none_is_falsified(
     off = {g.id for g in gates() if g.section == "ollama_parity"}  # asked only when switched on
     assert own - off - planned == set()
     outcomes = Counter(item["outcome"] for item in record["evidence"])
-    assert set(outcomes) == {"Corroborated", "Skipped"}, outcomes
+    assert set(outcomes) <= {"Corroborated", "Skipped", "Inconclusive"}, outcomes
+    timed = {g.id for g in gates() if g.cost is Cost.TIMING}  # a busy machine cannot decide them
+    unsure = {i["gate"] for i in record["evidence"] if i["outcome"] == "Inconclusive"}
+    assert unsure <= timed
     skipped = [item for item in record["evidence"] if item["outcome"] == "Skipped"]
     assert [item["id"] for item in skipped if item["applicable"]] == []
