@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pytest_aprqa.domain.errors import AprqaError
 from pytest_aprqa.domain.text import one_line
 from pytest_aprqa.domain.verdict import Ruling
 
@@ -43,6 +44,10 @@ def refuted(
 ) -> Finding:
     """The claim is refuted: `reason` says where, what was seen and what was expected."""
     return _finding(Ruling.FALSIFIED, reason, details, measured, culprit)
+
+
+class NothingToJudge(AprqaError):
+    """What several gates look at is not there, so that none of them may hold: inconclusive."""
 
 
 def without_meaning(reason: str) -> Finding:

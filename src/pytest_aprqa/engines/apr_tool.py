@@ -17,6 +17,7 @@ from pytest_aprqa.domain.model import Backend, Format
 from pytest_aprqa.domain.text import one_line
 from pytest_aprqa.engines.apr_answer import AprAnswer, Unreadable, panic_in, parse_answer
 from pytest_aprqa.engines.engine import (
+    EngineClosed,
     EngineCrashed,
     InvalidRequest,
     LoadFailed,
@@ -123,7 +124,7 @@ class AprToolEngine:
                 text: raw output is never taken for an answer.
         """
         if self._closed:
-            raise InvalidRequest("the engine is closed; load the model again")
+            raise EngineClosed
         require_sane(request)
         if not request.greedy:
             raise InvalidRequest(

@@ -159,6 +159,14 @@ class NoChatTemplate(InvalidRequest):
     """Chat messages for a model without a chat template: chat does not apply to it."""
 
 
+class EngineClosed(InvalidRequest):
+    """A mistake of who asks: the engine was closed before, and no model refused anything."""
+
+    def __init__(self) -> None:
+        """Say what to do."""
+        super().__init__("the engine is closed; load the model again")
+
+
 def told(error: BaseException) -> str:
     """An exception's type and text in one line."""
     text = str(error).strip()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_aprqa.conversion.child_process import ChildDied, ChildSilent
 from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationRequest
 from pytest_aprqa.domain.errors import EngineUnavailable
-from pytest_aprqa.engines.engine import EngineCrashed, InvalidRequest, LoadFailed
+from pytest_aprqa.engines.engine import EngineClosed, EngineCrashed, LoadFailed
 from pytest_aprqa.engines.generation import require_sane
 from pytest_aprqa.engines.messages import completion_of, loaded, received
 from pytest_aprqa.engines.torch_host import TorchHost, torch_host
@@ -217,7 +217,7 @@ class HostedEngine:
     def _running(self) -> ChildProcess:
         """The child with the model in it, loaded again when the last one was killed or died."""
         if self._closed:
-            raise InvalidRequest("the engine is closed; load the model again")
+            raise EngineClosed
         if self._child is None or self._host.child is not self._child:
             try:
                 self._load()

@@ -12,8 +12,8 @@ from pytest_aprqa.conversion.child_process import ChildProcess, ChildSilent
 from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationRequest
 from pytest_aprqa.domain.errors import EngineUnavailable
 from pytest_aprqa.engines.engine import (
+    EngineClosed,
     EngineCrashed,
-    InvalidRequest,
     LoadFailed,
 )
 from pytest_aprqa.engines.generation import require_sane
@@ -180,7 +180,7 @@ class LlamaCppEngine:
     def _running(self) -> ChildProcess:
         """The child, started again when the last one was killed or died."""
         if self._closed:
-            raise InvalidRequest("the engine is closed; load the model again")
+            raise EngineClosed
         if not self._child.alive:
             try:
                 self._child, _ = self._start()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_aprqa.conversion.child_protocol import peak_memory_bytes
 from pytest_aprqa.domain.completion import Completion, FinishReason, GenerationRequest
 from pytest_aprqa.engines.engine import (
+    EngineClosed,
     EngineCrashed,
     InvalidRequest,
     NoChatTemplate,
@@ -336,7 +337,7 @@ class TransformersEngine(Tracing):
 
     def _require_open(self) -> None:
         if self._model is None:
-            raise InvalidRequest("the engine is closed; load the model again")
+            raise EngineClosed
 
     def _ends_of(self, request: GenerationRequest) -> frozenset[int]:
         # Special tokens are not in the text, so a stop string that names one acts by its id.

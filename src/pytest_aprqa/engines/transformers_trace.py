@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_aprqa.domain.trace import SPINE, ModuleTrace, Role, Trace, TraceLevel
-from pytest_aprqa.engines.engine import EngineCrashed, InvalidRequest
+from pytest_aprqa.engines.engine import EngineClosed, EngineCrashed
 from pytest_aprqa.engines.generation import require_tokens
 from pytest_aprqa.engines.tracing import TracedPass
 from pytest_aprqa.engines.transformers_quiet import quiet, torch_threads
@@ -50,7 +50,7 @@ class Tracing:
         from pytest_aprqa.engines.transformers_parts import parts_of
 
         if self._model is None:
-            raise InvalidRequest("the engine is closed; load the model again")
+            raise EngineClosed
         ids = tuple(int(i) for i in token_ids)
         vocabulary = self._model.get_input_embeddings().weight.shape[0]
         require_tokens(ids, vocabulary, min(self.context_length or MOST_TOKENS, MOST_TOKENS))

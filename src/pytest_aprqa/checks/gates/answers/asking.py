@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_aprqa.checks.finding import NothingToJudge
 from pytest_aprqa.domain.completion import Completion, GenerationRequest, Message
 from pytest_aprqa.domain.tolerance import BATCH_NOISE
 
@@ -50,15 +51,45 @@ def chat(messages: Sequence[Message], *, max_tokens: int = FEW) -> GenerationReq
     return GenerationRequest(messages=tuple(messages), max_tokens=max_tokens)
 
 
-def first_prompt(_lab: TargetLab) -> str:
-    """What every gate here asks that needs no other: an open beginning, on which models go on."""
-    return OPEN
+def asked(lab: TargetLab) -> tuple[tuple[str, Completion], ...]:
+    """OPEN and the first few of the playbook's prompts, each with its greedy answer."""
+    prompts = [OPEN, *(p for p in lab.prompts if p.strip())][:4]
+    return tuple((p, lab.engine.generate(plain(p, max_tokens=MORE))) for p in prompts)
+
+
+def spoken(lab: TargetLab) -> tuple[tuple[str, Completion], ...]:
+    """Those whose answer holds text: two empty answers are alike, and show nothing.
+
+    Raises:
+        NothingToJudge: no answer does.
+    """
+    found = tuple((prompt, answer) for prompt, answer in lab.once(asked) if answer.text.strip())
+    if not found:
+        raise NothingToJudge(f"all {len(lab.once(asked))} greedy answers are blank")
+    return found
+
+
+def first_prompt(lab: TargetLab) -> str:
+    """What every gate here asks that needs no other: OPEN, if the model goes on from it.
+
+    Raises:
+        NothingToJudge: the model says nothing to any prompt.
+    """
+    return lab.once(spoken)[0][0]
 
 
 def greedy(lab: TargetLab) -> tuple[Completion, ...]:
-    """Greedy answers of MORE tokens to OPEN and to the first few of the playbook's prompts."""
-    prompts = [OPEN, *(p for p in lab.prompts if p.strip())][:4]
-    return tuple(lab.engine.generate(plain(p, max_tokens=MORE)) for p in prompts)
+    """The greedy answers of `spoken`, that to `first_prompt` first.
+
+    Raises:
+        NothingToJudge: there are none.
+    """
+    return tuple(answer for _, answer in lab.once(spoken))
+
+
+def differ(one: Completion, two: Completion) -> bool:
+    """Whether two answers are not the same tokens and text."""
+    return (one.token_ids, one.text) != (two.token_ids, two.text)
 
 
 def prompt_ids(lab: TargetLab, completion: Completion) -> tuple[int, ...]:
@@ -68,8 +99,15 @@ def prompt_ids(lab: TargetLab, completion: Completion) -> tuple[int, ...]:
 
 
 def control(lab: TargetLab) -> Completion:
-    """The greedy answer that an engine in order always gives."""
-    return lab.engine.generate(plain(first_prompt(lab)))
+    """The greedy answer that an engine in order always gives.
+
+    Raises:
+        NothingToJudge: it is blank.
+    """
+    found = lab.engine.generate(plain(first_prompt(lab)))
+    if not found.text.strip():
+        raise NothingToJudge(f"the answer of {FEW} tokens to {first_prompt(lab)!r:.40} is blank")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

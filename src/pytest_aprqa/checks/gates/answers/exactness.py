@@ -76,6 +76,11 @@ def seed_rests(lab: TargetLab) -> Finding:
     part = parting(lab.engine, prompt_ids(lab, first), other.token_ids, first.token_ids)
     if part is not None and part.real:
         return refuted(f"seed 0 gives {first.text!r:.60}, seed {OTHER_SEED} {other.text!r:.60}")
+    if part is None and len(other.token_ids) != len(first.token_ids):
+        return refuted(
+            f"seed 0 gives {len(first.token_ids)} tokens, seed {OTHER_SEED} "
+            f"{len(other.token_ids)} of them: {other.text!r:.60}"
+        )
     return held(f"{len(other.token_ids)} tokens, the same with another seed")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pytest_aprqa.checks.finding import Finding, held, refuted, without_meaning
-from pytest_aprqa.checks.gates.answers.asking import chat, control, first_prompt, plain
+from pytest_aprqa.checks.gates.answers.asking import chat, control, differ, first_prompt, plain
 from pytest_aprqa.checks.gates.family import Family
 from pytest_aprqa.checks.gates.lab import TargetLab
 from pytest_aprqa.domain.completion import FinishReason, Message
@@ -87,7 +87,7 @@ def _survives(what: str, prompt: str) -> Callable[[TargetLab], Finding]:
         except EngineCrashed as crash:
             return refuted(f"{what} crashed the engine: {crash.error}")
         after = lab.engine.generate(plain(first_prompt(lab)))
-        if after.token_ids != before.token_ids:
+        if differ(after, before):
             return refuted(
                 f"after {what} the engine answers {after.text!r:.40}, not {before.text!r:.40}"
             )
@@ -105,7 +105,7 @@ def rapid_requests(lab: TargetLab) -> Finding:
     """Without a pause between them."""
     expected = lab.once(control)
     found = [lab.engine.generate(plain(first_prompt(lab))) for _ in range(RAPID)]
-    wrong = [n for n, c in enumerate(found) if c.token_ids != expected.token_ids]
+    wrong = [n for n, c in enumerate(found) if differ(c, expected)]
     if wrong:
         return refuted(f"request {wrong[0]} of {RAPID} got {found[wrong[0]].text!r:.50}")
     return held(f"{RAPID} requests, one answer")

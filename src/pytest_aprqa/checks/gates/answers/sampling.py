@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from pytest_aprqa.checks.finding import Finding, held, refuted, undecided, without_meaning
+from pytest_aprqa.checks.finding import (
+    Finding,
+    NothingToJudge,
+    held,
+    refuted,
+    undecided,
+    without_meaning,
+)
 from pytest_aprqa.checks.gates.answers.asking import (
     CHAT,
     FEW,
     MORE,
     chat,
+    differ,
     first_prompt,
     greedy,
     noise_of,
@@ -39,19 +47,28 @@ CHAT_TOKENS = 48
 
 
 def sampled(lab: TargetLab) -> tuple[Completion, ...]:
-    """What leaves all open, under each seed, and under the first seed once more."""
-    return tuple(
+    """What leaves all open, under each seed, and under the first seed once more.
+
+    Raises:
+        NothingToJudge: all are blank, and show nothing of their seeds.
+    """
+    found = tuple(
         lab.engine.generate(plain(RANDOM, max_tokens=WARM_TOKENS, temperature=WARM, seed=seed))
         for seed in (*SEEDS, SEEDS[0])
     )
+    if not any(completion.text.strip() for completion in found):
+        raise NothingToJudge(f"all {len(found)} sampled answers are blank")
+    return found
 
 
 @SETTINGS.gate("F-RUN-005", "One seed gives one answer.")
 def seeds_repeat(lab: TargetLab) -> Finding:
     """At a temperature above 1, where chance decides many tokens."""
     first, *_, again = lab.once(sampled)
-    if first.token_ids != again.token_ids:
+    if differ(first, again):
         return refuted(f"seed {SEEDS[0]} gave {first.text!r:.60}, then {again.text!r:.60}")
+    if not first.text.strip():
+        return undecided(f"seed {SEEDS[0]} gave a blank answer twice")
     return held(f"seed {SEEDS[0]} gave the same {len(first.token_ids)} tokens twice")
 
 
@@ -105,6 +122,12 @@ def prefixes_hold(lab: TargetLab) -> Finding:
     part = parting(lab.engine, prompt_ids(lab, longer), shorter.token_ids, longer.token_ids)
     if part is not None and part.real:
         return refuted(f"{shorter.text!r:.50} does not begin {longer.text!r:.50}")
+    expected = min(MORE // 2, len(longer.token_ids))
+    if part is None and len(shorter.token_ids) != expected:
+        return refuted(
+            f"max_tokens {MORE // 2} gave {len(shorter.token_ids)} tokens; expected the first "
+            f"{expected} of the {len(longer.token_ids)} tokens of {longer.text!r:.50}"
+        )
     return held(f"{len(shorter.token_ids)} tokens begin the answer of {len(longer.token_ids)}")
 
 
@@ -175,6 +198,8 @@ def end_tokens_act(lab: TargetLab) -> Finding:
              if mark in found.text]  # fmt: skip
     if marks:
         return refuted(f"the answer {found.text!r:.60} holds {marks[0]}")
+    if not found.text.strip():
+        return undecided("the chat ended without a word")
     return held(f"ended after {found.completion_tokens} tokens")
 
 
@@ -190,6 +215,8 @@ def overflow_is_told(lab: TargetLab) -> Finding:
         if str(length) not in str(told):
             return refuted(f"the refusal names no context of {length}: {told}")
         after = lab.engine.generate(plain(first_prompt(lab), max_tokens=1))
+        if not after.completion_tokens:
+            return refuted("after the refusal the engine answers nothing")
         return held(f"refused ({told}); then {after.completion_tokens} token as usual")
     return refuted(f"{length + 1} tokens beside the prompt were taken by a context of {length}")
 

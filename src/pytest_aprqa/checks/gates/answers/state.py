@@ -5,10 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from pytest_aprqa.checks.finding import Finding, held, refuted, without_meaning
+from pytest_aprqa.checks.finding import Finding, held, refuted, undecided, without_meaning
 from pytest_aprqa.checks.gates.answers.asking import (
     FEW,
+    asked,
     control,
+    differ,
     first_prompt,
     greedy,
     noise_of,
@@ -46,7 +48,7 @@ def no_trace_is_left(lab: TargetLab) -> Finding:
     before = lab.once(control)
     lab.engine.generate(plain("Completely different words, and some more of them: 9 8 7 6"))
     after = lab.engine.generate(plain(first_prompt(lab)))
-    if before.token_ids != after.token_ids:
+    if differ(before, after):
         return refuted(f"{before.text!r:.50} before another request, {after.text!r:.50} after it")
     return held(f"the same {len(after.token_ids)} tokens before and after another request")
 
@@ -54,10 +56,11 @@ def no_trace_is_left(lab: TargetLab) -> Finding:
 @STATE.gate("F-STATE-TIMING-001", "The first token follows the whole prompt.")
 def first_token_in_time(lab: TargetLab) -> Finding:
     """State that is advanced too early or too late makes it follow one token more or less."""
-    noise = noise_of(lab.engine)
+    noise, judged = noise_of(lab.engine), 0
     for completion in lab.once(greedy):
         if not completion.token_ids:
             continue
+        judged += 1
         row = lab.engine.logits(prompt_ids(lab, completion))[-1]
         first = completion.token_ids[0]
         if float(row.max()) - float(row[first]) > noise:
@@ -65,20 +68,25 @@ def first_token_in_time(lab: TargetLab) -> Finding:
                 f"after {completion.rendered_prompt!r:.40} the engine begins with token {first}; "
                 f"the prompt's own logits ask for {int(row.argmax())}"
             )
-    return held("each first token is the one that the whole prompt asks for")
+    if not judged:
+        return undecided(f"{lab.engine.name} tells no tokens of its answers")
+    return held(f"{judged} first tokens are those that the whole prompts ask for")
 
 
 @STATE.gate("F-PATH-ALGO-001", "The engine cuts prompts as its own tokenizer does.")
 def one_way_to_tokens(lab: TargetLab) -> Finding:
     """The tokens that a generation had, against those of `tokenize`."""
-    for completion in lab.once(greedy):
+    told = [completion for completion in lab.once(greedy) if completion.prompt_token_ids]
+    if not told:
+        return without_meaning(f"{lab.engine.name} does not tell from which tokens it generates")
+    for completion in told:
         ids = lab.engine.tokenize(completion.rendered_prompt, special=True)
-        if ids and completion.prompt_token_ids and ids != completion.prompt_token_ids:
+        if ids != completion.prompt_token_ids:
             return refuted(
                 f"{completion.rendered_prompt!r:.40} was generated from "
                 f"{list(completion.prompt_token_ids)[:8]}, tokenized it is {list(ids)[:8]}"
             )
-    return held("prompts are cut alike on both ways")
+    return held(f"{len(told)} prompts are cut alike on both ways")
 
 
 @STATE.gate(
@@ -139,7 +147,7 @@ def reload_answers_alike(lab: TargetLab) -> Finding:
         again = other.generate(plain(first_prompt(lab)))
     finally:
         other.close()
-    if before.token_ids != again.token_ids:
+    if differ(before, again):
         return refuted(f"{before.text!r:.50} first, {again.text!r:.50} from a second load")
     return held(f"the same {len(again.token_ids)} tokens from a second load")
 
@@ -151,7 +159,7 @@ def concurrent_as_serial(lab: TargetLab) -> Finding:
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(lab.engine.generate, plain(first_prompt(lab))) for _ in range(4)]
         found = [future.result() for future in asked]
-    wrong = [c for c in found if c.token_ids != expected.token_ids]
+    wrong = [c for c in found if differ(c, expected)]
     if wrong:
         return refuted(f"{wrong[0].text!r:.50} among others, {expected.text!r:.50} alone")
     return held(f"{len(found)} answers from two threads, all as alone")
@@ -176,12 +184,16 @@ def text_is_of_its_tokens(lab: TargetLab) -> Finding:
     if data is None:
         return without_meaning("the ground truth has no tokenizer.json")
     tokenizer = Tokenizer.from_buffer(data)
-    for completion in lab.once(greedy):
+    judged = 0
+    for _, completion in lab.once(asked):
         told = tokenizer.decode(list(completion.token_ids), skip_special_tokens=True)
+        judged += bool(told.strip() or completion.text.strip())
         # The last token may be half of a character, which an engine may leave out.
         if told.rstrip("\ufffd").strip() != completion.text.rstrip("\ufffd").strip():
             return refuted(f"the tokens say {told!r:.60}, the text {completion.text!r:.60}")
-    return held(f"{len(lab.once(greedy))} texts are their tokens'")
+    if not judged:
+        return undecided("every answer is blank, and so are its tokens")
+    return held(f"{judged} texts are their tokens'")
 
 
 @TOLD.gate("F-INV-LOGPROBS-001", "Log probabilities are those of a distribution.",
@@ -219,7 +231,7 @@ def on_its_device(lab: TargetLab) -> Finding:
 @TOLD.gate("F-RUN-001", "Plain prompts get an answer that is not blank.", severity=Severity.P0)
 def something_is_answered(lab: TargetLab) -> Finding:
     """At least one of the first prompts: a base model may end at once after a whole question."""
-    found = lab.once(greedy)
+    found = [answer for _, answer in lab.once(asked)]
     spoken = [c for c in found if c.text.strip()]
     if not spoken:
         return refuted(f"{len(found)} of {len(found)} answers are blank")

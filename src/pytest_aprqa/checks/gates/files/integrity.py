@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_aprqa.checks.finding import Finding, held, refuted, without_meaning
+from pytest_aprqa.checks.finding import Finding, held, refuted, undecided, without_meaning
 from pytest_aprqa.checks.gates.family import Family
 from pytest_aprqa.checks.gates.files.structure import INDEX, Structure, skeleton, structure
 from pytest_aprqa.checks.gates.lab import ModelLab
@@ -50,6 +50,8 @@ def shards_are_whole(lab: ModelLab) -> Finding:
         first = broken[0]
         named = [p.name for p in found.directory.glob("*.safetensors") if p.name in first]
         return refuted(first, culprit=named[0] if named else found.directory.name)
+    if not found.tensors:
+        return refuted("the shards hold no tensor", culprit=found.directory.name)
     return held(f"{len(found.tensors)} tensors described, all within their files")
 
 
@@ -63,7 +65,7 @@ def index_agrees(lab: ModelLab) -> Finding:
     if stale:
         return refuted(stale[0], culprit=INDEX)
     if not (found.directory / INDEX).is_file():
-        return held(f"one file of weights with {len(found.tensors)} tensors: no index is needed")
+        return without_meaning("there is no index")
     return held(f"the index names {len(found.tensors)} tensors where they are")
 
 
@@ -319,7 +321,10 @@ def none_surplus(lab: ModelLab) -> Finding:
             f"tensor {surplus[0]} is no part of {found.differences.model_class}",
             culprit=surplus[0],
         )
-    return held("every tensor has its place")
+    tensors = lab.checkpoint.tensors
+    return (
+        held(f"{len(tensors)} tensors, each has its place") if tensors else undecided("no tensor")
+    )
 
 
 @NAMES.gate("F-TENSOR-LOADABLE-001", "The tensors make the model without trouble.", severity=_P0)
@@ -353,7 +358,9 @@ def ties_hold(lab: ModelLab) -> Finding:
             )
     if not found.differences.tied:
         return without_meaning("config.json ties no tensors")
-    return held(f"{len(found.differences.tied)} ties, {judged} of them stored twice and equal")
+    if not judged:
+        return without_meaning("no tied tensor is stored twice")
+    return held(f"{judged} tied tensors are stored twice and equal")
 
 
 FAMILIES = (INTEGRITY, NAMES)

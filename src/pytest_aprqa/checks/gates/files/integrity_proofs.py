@@ -102,5 +102,5 @@ PROOFS = (
     Proof("F-TENSOR-LOADABLE-001", "a config.json with an activation that nobody knows",
           with_config(hidden_act="none_such"), _HEALTHY),
     Proof("F-TENSOR-TIE-001", "a stored head that differs from the embedding it is tied to",
-          with_tensors(_other_head), _HEALTHY),
+          with_tensors(_other_head), with_tensors(untied)),
 )  # fmt: skip

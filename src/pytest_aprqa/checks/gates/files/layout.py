@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from pytest_aprqa.checks.finding import Finding, held, refuted, without_meaning
+from pytest_aprqa.checks.finding import Finding, held, refuted, undecided, without_meaning
 from pytest_aprqa.checks.gates.family import Family
 from pytest_aprqa.checks.gates.files.structure import role_of, skeleton, structure
 from pytest_aprqa.checks.gates.lab import ModelLab
@@ -153,6 +153,8 @@ def row_major(lab: ModelLab) -> Finding:
                 f"{name} is stored as {list(have)}, the transpose of {list(want)}", culprit=name
             )
     matrices = [i for i in lab.once(structure).tensors.values() if len(i.shape) == 2]
+    if not matrices:
+        return undecided("there are no matrices")
     return held(f"{len(matrices)} matrices, none transposed")
 
 
@@ -171,7 +173,10 @@ def siblings_agree(lab: ModelLab) -> Finding:
                 f"{odd} has shape {list(shape)}, the {times} like it have {list(usual)}",
                 culprit=odd,
             )
-    return held(f"{len(groups)} roles, each of one shape")
+    siblings = sum(len(group) > 1 for group in groups.values())
+    if not siblings:
+        return without_meaning("no role is held by more than one tensor")
+    return held(f"{siblings} roles of several layers, each of one shape")
 
 
 FAMILIES = (SHAPES, ORDER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_aprqa.checks.finding import Finding, held, refuted, without_meaning
+from pytest_aprqa.checks.finding import Finding, held, refuted, undecided, without_meaning
 from pytest_aprqa.checks.gates.family import Family
 from pytest_aprqa.checks.gates.inside.passes import SECTION, TRACED, first_not_finite, looked_into
 from pytest_aprqa.checks.gates.lab import TargetLab
@@ -46,6 +46,8 @@ def no_module_breaks(_lab: TargetLab, found: TracedPass) -> Finding:
     """Names the first module, in the order of the pass, that does."""
     broken = first_not_finite(found)
     looked = sum(module.values is not None for module in found.trace.modules)
+    if broken is None and not looked:
+        return undecided("the trace has no values of any module")
     if broken is None:
         return held(f"{looked} modules give finite values only")
     assert broken.values is not None
@@ -126,7 +128,9 @@ def all_layers_run(lab: TargetLab, found: TracedPass) -> Finding:
     config = lab.model.config
     told = config.get("num_hidden_layers") or config.get("n_layer") or config.get("num_layers")
     if not isinstance(told, int):
-        told = (config.get("text_config") or {}).get("num_hidden_layers", found.trace.layers)
+        told = (config.get("text_config") or {}).get("num_hidden_layers")
+    if not isinstance(told, int):
+        return undecided("config.json does not say how many layers there are")
     if ran != list(range(told)):
         absent = [i for i in range(told) if i not in ran]
         return refuted(

@@ -117,6 +117,8 @@ def none_records_nothing(found: TracedPass) -> Finding:
 def basic_times_modules(found: TracedPass) -> Finding:
     """Every layer is there, every time positive and within the pass's own."""
     modules, whole = found.trace.modules, found.trace.seconds
+    if not modules:
+        return refuted("level basic names no module")
     if len(found.trace.of_role(Role.LAYER)) != found.trace.layers:
         ran = len(found.trace.of_role(Role.LAYER))
         return refuted(f"level basic names {ran} layers; expected {found.trace.layers}")
@@ -140,6 +142,8 @@ def basic_times_modules(found: TracedPass) -> Finding:
 def layer_has_statistics(found: TracedPass) -> Finding:
     """Statistics for the spine alone, and what each layer did to the stream."""
     trace = found.trace
+    if not any(module.role in SPINE for module in trace.modules):
+        return refuted("level layer names no embedding, layer or head")
     for module in trace.modules:
         if (module.values is not None) != (module.role in SPINE):
             lacks = "no statistics" if module.role in SPINE else "statistics"
@@ -158,6 +162,8 @@ def layer_has_statistics(found: TracedPass) -> Finding:
 def payload_shows_values(found: TracedPass) -> Finding:
     """First values, hidden states of every layer, attention or the reason why there is none."""
     trace = found.trace
+    if not trace.modules:
+        return refuted("level payload names no module")
     for module in trace.modules:
         if module.values is None or not module.values.first:
             return refuted(f"level payload shows no values of {module.name}", culprit=module.name)
@@ -201,6 +207,8 @@ def tracing_changes_nothing(lab: TargetLab) -> Finding:
     said, then = lab.once(answers_around)
     if said != then:
         return refuted(f"after a trace the answer is {then}, before it was {said}")
+    if not said:
+        return undecided("logits are equal at every level, but the engine answers nothing")
     return held(
         f"logits equal at every level (payload: {kld:.2g} nats), the same answer before and after",
         measured={"kld": kld},
