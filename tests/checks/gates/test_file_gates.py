@@ -94,6 +94,23 @@ def _tar_that_escapes(directory: Path) -> None:
         archive.addfile(tarfile.TarInfo("/etc/outside"))
 
 
+def _packed_tar_that_escapes(directory: Path) -> None:
+    with tarfile.open(directory / "assets.tar.xz", "w:xz") as archive:
+        archive.addfile(tarfile.TarInfo("../outside"))
+
+
+def _backslashes(directory: Path) -> None:
+    with zipfile.ZipFile(directory / "assets.zip", "w") as archive:
+        archive.writestr("..\\..\\outside", "harm")
+
+
+def _damaged(directory: Path) -> None:
+    _tame(directory)
+    path = directory / "assets.zip"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"PK\x01\x02", b"XX\x01\x02"))
+
+
 def _tame(directory: Path) -> None:
     with zipfile.ZipFile(directory / "assets.zip", "w") as archive:
         archive.writestr("notes/readme.txt", "harmless")
@@ -104,6 +121,9 @@ def _tame(directory: Path) -> None:
     [
         (_bomb, Ruling.FALSIFIED),
         (_tar_that_escapes, Ruling.FALSIFIED),
+        (_packed_tar_that_escapes, Ruling.FALSIFIED),
+        (_backslashes, Ruling.FALSIFIED),
+        (_damaged, Ruling.INCONCLUSIVE),
         (_tame, Ruling.CORROBORATED),
     ],
 )

@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_aprqa.checks.finding import Finding, held, refuted, without_meaning
+from pytest_aprqa.checks.finding import Finding, held, refuted, undecided, without_meaning
 from pytest_aprqa.checks.gates.family import Family
 from pytest_aprqa.checks.gates.files.structure import INDEX
 from pytest_aprqa.checks.gates.lab import ModelLab
@@ -200,6 +200,10 @@ def no_program(lab: ModelLab) -> Finding:
     return held(f"{len(paths)} files, none of them a program")
 
 
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+"""How gzip, bzip2 and xz begin."""
+
+
 @SECURITY.gate(
     "F-SEC-ARCHIVE-001", "No archive unpacks outside of its place, or to a hundred times its size."
 )
@@ -208,12 +212,16 @@ def archives_are_tame(lab: ModelLab) -> Finding:
     paths = lab.once(files).paths
     archives = 0
     for path in paths:
-        members = _members(path)
+        name = path.relative_to(lab.directory).as_posix()
+        try:
+            members = _members(path)
+        except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError) as error:
+            told = f"{type(error).__name__}: {error}"
+            return undecided(f"{name} is an archive that cannot be listed ({told})")
         if members is None:
             continue
         archives += 1
-        name = path.relative_to(lab.directory).as_posix()
-        wrong = [m for m, _ in members if m.startswith(("/", "\\")) or ".." in m.split("/")]
+        wrong = [m for m, _ in members if _leaves(m)]
         if wrong:
             return refuted(
                 f"{name} holds {wrong[0]!r:.80}; expected names that stay inside", culprit=name
@@ -229,19 +237,27 @@ def archives_are_tame(lab: ModelLab) -> Finding:
 
 
 def _members(path: Path) -> list[tuple[str, int]] | None:
-    """Names and sizes of an archive's members; None for what is none."""
-    try:
-        if zipfile.is_zipfile(path) and path.suffix != ".safetensors":
-            with zipfile.ZipFile(path) as archive:
-                return [(m.filename, m.file_size) for m in archive.infolist()]
-        with path.open("rb") as stream:
-            start = stream.read(262)
-        if start[257:262] == b"ustar" or (start[:2] == b"\x1f\x8b" and tarfile.is_tarfile(path)):
-            with tarfile.open(path) as unpacked:
-                return [(m.linkname if m.issym() else m.name, m.size) for m in unpacked]
-    except (zipfile.BadZipFile, tarfile.TarError, OSError, NotImplementedError):
-        return None  # no tool unpacks it
+    """Names and sizes of an archive's members; None for what is none.
+
+    Raises:
+        BadZipFile, TarError, OSError, EOFError, ValueError: it is one, and cannot be listed.
+    """
+    if zipfile.is_zipfile(path) and path.suffix != ".safetensors":
+        with zipfile.ZipFile(path) as archive:
+            return [(m.filename, m.file_size) for m in archive.infolist()]
+    with path.open("rb") as stream:
+        start = stream.read(262)
+    packed = start.startswith(_PACKED) and tarfile.is_tarfile(path)
+    if start[257:262] == b"ustar" or packed:
+        with tarfile.open(path) as unpacked:
+            return [(m.linkname if m.issym() else m.name, m.size) for m in unpacked]
     return None
+
+
+def _leaves(member: str) -> bool:
+    """Whether a member's name leads out of the place of unpacking, on any system."""
+    name = member.replace("\\", "/")
+    return name.startswith("/") or name[1:2] == ":" or ".." in name.split("/")
 
 
 @SECURITY.gate(
